@@ -1,0 +1,124 @@
+"""Rules on the lists of a data set, and its split file; every function here is free of state."""
+
+import copy
+import math
+import os
+from pathlib import Path, PurePosixPath
+
+from dassl.data.datasets import Datum
+from dassl.utils import read_json
+
+SOURCES = "https://github.com/KaiyangZhou/CoOp/blob/main/DATASETS.md"
+SUBSAMPLES = ("all", "base", "new")
+MAX_CHECKED = 5000  # images looked for per split
+
+Items = list[Datum]
+
+
+def read_split(path: Path, image_folder: Path) -> tuple[Items, Items, Items]:
+    """(train, val, test) of the JSON file {"train": [[path, label, class name], ...], ...}.
+
+    Paths are relative to `image_folder`, with "/"; one that leaves it is refused (ValueError).
+    """
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"the split file {path} is missing; get {path.name} from {SOURCES} "
+            f"and put it in {path.parent}"
+        )
+    try:
+        split = read_json(str(path))
+        train, val, test = split["train"], split["val"], split["test"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{path} must be a JSON object with the lists train, val and test, got {error!r}; "
+            f"get it anew from {SOURCES}"
+        ) from error
+
+    def datum(entry: list) -> Datum:
+        if not isinstance(entry, list) or [type(x) for x in entry] != [str, int, str]:
+            raise ValueError(f"{path}: entries must be [path, label, class name], got {entry!r}")
+        name, label, classname = entry
+        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+            raise ValueError(f"{path}: image paths must stay inside {image_folder}, got {name!r}")
+        return Datum(impath=str(image_folder / name), label=label, classname=classname)
+
+    return [datum(x) for x in train], [datum(x) for x in val], [datum(x) for x in test]
+
+
+def check_classes(train: Items, val: Items | None, test: Items, unique_names: bool = True) -> None:
+    """ValueError unless labels are 0..n-1, all in train, and one to one with the class names.
+
+    Two labels may share a name where `unique_names` is False, as in ImageNet ("missile").
+    """
+    names: dict[int, str] = {}
+    labels: dict[str, int] = {}
+    for split, items in (("train", train), ("val", val), ("test", test)):
+        if items is None:
+            continue
+        if not items:
+            raise ValueError(f"the {split} split is empty, expected at least one image")
+        for item in items:
+            if split != "train" and item.label not in names:
+                raise ValueError(
+                    f"label {item.label} ({item.classname!r}) is in {split} but not in train; "
+                    "every class needs training images"
+                )
+            name = names.setdefault(item.label, item.classname)
+            label = labels.setdefault(item.classname, item.label)
+            if name != item.classname:
+                raise ValueError(
+                    f"label {item.label} has two class names, {name!r} and {item.classname!r}; "
+                    "expected one"
+                )
+            if unique_names and label != item.label:
+                raise ValueError(
+                    f"class {name!r} has two labels, {label} and {item.label}; expected one"
+                )
+        if sorted(names) != list(range(len(names))):
+            gap = next(label for label in range(len(names)) if label not in names)
+            raise ValueError(
+                f"the labels of {len(names)} classes must be 0 to {len(names) - 1}, "
+                f"got {min(names)} to {max(names)} without {gap}"
+            )
+
+
+def check_files(train: Items, val: Items | None, test: Items) -> None:
+    """FileNotFoundError if an image is missing, so that a run does not fail at its end.
+
+    Of a split longer than MAX_CHECKED only an even sample is looked for: ImageNet on a network
+    disk would cost minutes. An image that is missed here fails in read_image, by its name.
+    """
+    for split, items in (("train", train), ("val", val), ("test", test)):
+        looked_for = (items or [])[:: max(1, math.ceil(len(items or []) / MAX_CHECKED))]
+        missing = [item.impath for item in looked_for if not os.path.isfile(item.impath)]
+        if missing:
+            raise FileNotFoundError(
+                f"{len(missing)} of {len(looked_for)} {split} images looked for do not exist, "
+                f"the first is {missing[0]}; unpack the images there (see {SOURCES})"
+            )
+
+
+def relabel(item: Datum, label: int) -> Datum:
+    """A copy of `item`, of its own type, with another label."""
+    item = copy.copy(item)
+    item._label = label  # Datum has no setter, neither here nor upstream
+    return item
+
+
+def subsample_classes(*splits: Items | None, subsample: str) -> list[Items | None]:
+    """The splits with "all" classes, the "base" half or the "new" one, relabelled from 0.
+
+    Base is the first ceil(n / 2) of the sorted labels of the first split, new is the rest.
+    """
+    if subsample == "all":
+        return list(splits)
+    labels = sorted({item.label for item in splits[0]})
+    half = math.ceil(len(labels) / 2)
+    kept = labels[:half] if subsample == "base" else labels[half:]
+    if not kept:
+        raise ValueError(f"SUBSAMPLE_CLASSES is 'new', but there is only the class {labels}")
+    new = {label: i for i, label in enumerate(kept)}
+    return [
+        items and [relabel(item, new[item.label]) for item in items if item.label in new]
+        for items in splits
+    ]

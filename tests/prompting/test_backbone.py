@@ -1,0 +1,130 @@
+import os
+import pickle
+
+import clip
+import pytest
+import torch
+from clip.model import CLIP
+from safetensors.torch import save_file
+
+from prompting import load_backbone, require_transformer
+from prompting.backbone import DEMO_FILE
+
+
+def save_torchscript(state, path):
+    """An archive like OpenAI's: a scripted module whose state dict has CLIP's names."""
+
+    class Node(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x
+
+    root = Node()
+    for name, value in state.items():
+        node, *parts = root, *name.split(".")
+        for part in parts[:-1]:
+            if not hasattr(node, part):
+                node.add_module(part, Node())
+            node = getattr(node, part)
+        node.register_buffer(parts[-1], value.clone())
+    root.register_buffer("input_resolution", torch.tensor(32))
+    root.register_buffer("context_length", torch.tensor(77))
+    root.register_buffer("vocab_size", torch.tensor(49408))
+    torch.jit.script(root).save(path)
+
+
+WRITERS = {
+    "weights.safetensors": save_file,
+    "weights.pth": torch.save,
+    "wrapped.pth": lambda state, path: torch.save({"state_dict": state}, path),
+    "archive.pt": save_torchscript,
+}
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("name", WRITERS)
+def test_every_kind_of_file_gives_the_same_model(tiny_clip, tmp_path, name):
+    state = {key: value.clone() for key, value in tiny_clip.state_dict().items()}
+    WRITERS[name](state, tmp_path / name)
+    backbone = load_backbone(str(tmp_path / name))
+    tokens = clip.tokenize(["a photo of a cat."])
+    torch.testing.assert_close(
+        backbone.model.encode_text(tokens), tiny_clip.encode_text(tokens), rtol=0, atol=0
+    )
+    assert backbone.resolution == 32
+    assert not any(p.requires_grad for p in backbone.model.parameters())
+    WRITERS["weights.pth"](state, tmp_path / "other.pth")
+    assert load_backbone(str(tmp_path / "other.pth")).sha256 == backbone.sha256
+
+
+def test_openai_names_go_to_openai_s_loader(tiny_clip, monkeypatch):
+    asked = []
+
+    def load(name, device):
+        asked.append((name, device))
+        return tiny_clip, None
+
+    monkeypatch.setattr(clip, "load", load)
+    assert load_backbone("ViT-B/16").name == "ViT-B/16"
+    assert asked == [("ViT-B/16", "cpu")]
+
+
+def test_loading_leaves_the_random_state_alone(tiny_clip, tmp_path):
+    torch.save(tiny_clip.state_dict(), tmp_path / "weights.pth")
+    before = torch.get_rng_state()
+    load_backbone(str(tmp_path / "weights.pth"))
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_demo_is_as_deep_as_vit_b_16():
+    model = load_backbone("demo").model
+    assert model.transformer.layers == model.visual.transformer.layers == 12
+    assert model.context_length == 77 and model.vocab_size == 49408
+    assert DEMO_FILE.stat().st_size < 12e6
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_matrices_are_cast_and_the_rest_stays(tiny_clip, tmp_path, precision):
+    torch.save(tiny_clip.state_dict(), tmp_path / "weights.pth")
+    model = load_backbone(str(tmp_path / "weights.pth"), precision).model
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+    block = model.visual.transformer.resblocks[0]
+    assert model.dtype == block.attn.in_proj_weight.dtype == model.text_projection.dtype == dtype
+    assert block.ln_1.weight.dtype == model.token_embedding.weight.dtype == torch.float32
+
+
+def test_unknown_name():
+    with pytest.raises(ValueError, match='"ViT-B-16" is neither a file nor a known name: .*ViT-B/16'):
+        load_backbone("ViT-B-16")
+
+
+def test_unknown_precision():
+    with pytest.raises(ValueError, match='"fp8" is unknown: choose fp32, amp, bf16, fp16'):
+        load_backbone("demo", "fp8")
+
+
+def test_resnet_is_refused_for_prompts(tmp_path):
+    torch.manual_seed(0)
+    resnet = CLIP(64, 32, (1, 1, 1, 1), 64, None, 77, 49408, 64, 1, 1)
+    torch.save(resnet.state_dict(), tmp_path / "RN.pth")
+    backbone = load_backbone(str(tmp_path / "RN.pth"))
+    with pytest.raises(ValueError, match="has a ResNet image tower, and prompts need a transformer"):
+        require_transformer(backbone)
+
+
+def test_a_pickle_with_a_payload_is_refused(tmp_path):
+    class Payload:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "canary"),)
+
+    (tmp_path / "evil.pth").write_bytes(pickle.dumps({"state_dict": Payload()}))
+    torch.save({"state_dict": Payload()}, tmp_path / "evil2.pth")
+    for name in ("evil.pth", "evil2.pth"):
+        with pytest.raises(ValueError, match="is no CLIP file that can be read safely"):
+            load_backbone(str(tmp_path / name))
+    assert not (tmp_path / "canary").exists()
+
+
+def test_a_file_without_a_clip(tmp_path):
+    torch.save({"weight": torch.zeros(3)}, tmp_path / "other.pth")
+    with pytest.raises(ValueError, match="holds no CLIP: it lacks logit_scale, text_projection"):
+        load_backbone(str(tmp_path / "other.pth"))

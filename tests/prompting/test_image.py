@@ -1,0 +1,52 @@
+import pytest
+import torch
+from clip.model import CLIP
+
+from prompting import encode_image
+
+
+def reference(model, image, prompts):
+    """One picture, tokens first, through CLIP's own modules."""
+    visual = model.visual
+    depth, count, _ = prompts.shape
+    x = visual.conv1(image[None]).flatten(2).permute(2, 0, 1)
+    x = torch.cat([visual.class_embedding.view(1, 1, -1), x]) + visual.positional_embedding[:, None]
+    x = visual.ln_pre(torch.cat([x, prompts[0].unsqueeze(1)]))
+    for layer, block in enumerate(visual.transformer.resblocks):
+        if 0 < layer < depth:
+            x = torch.cat([x[: len(x) - count], prompts[layer].unsqueeze(1)])
+        x = block(x)
+    return visual.ln_post(x[0, 0]) @ visual.proj
+
+
+def test_depth_zero_is_clip(tiny_clip):
+    images = torch.randn(3, 3, 32, 32)
+    expected = tiny_clip.encode_image(images)
+    torch.testing.assert_close(encode_image(tiny_clip, images), expected, rtol=0, atol=1e-5)
+    empty = torch.empty(0, 4, 128)
+    torch.testing.assert_close(encode_image(tiny_clip, images, empty), expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("depth", [1, 3, 4])
+@pytest.mark.parametrize("count", [1, 4])
+def test_prompted_features_and_gradients(tiny_clip, depth, count):
+    generator = torch.Generator().manual_seed(1)
+    images = torch.randn((3, 3, 32, 32), generator=generator)
+    prompts = torch.randn((depth, count, 128), generator=generator).requires_grad_()
+    weights = torch.randn((3, 32), generator=generator)
+
+    features = encode_image(tiny_clip, images, prompts)
+    (gradient,) = torch.autograd.grad((features * weights).sum(), prompts)
+    expected = torch.stack([reference(tiny_clip, image, prompts) for image in images])
+    (expected_gradient,) = torch.autograd.grad((expected * weights).sum(), prompts)
+
+    torch.testing.assert_close(features, expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(gradient, expected_gradient, rtol=1e-4, atol=1e-4)
+    assert gradient.abs().amax(dim=(1, 2)).min() > 1e-4
+
+
+def test_a_resnet_tower_is_clip_alone():
+    torch.manual_seed(0)
+    model = CLIP(32, 32, (1, 1, 1, 1), 64, None, 77, 49408, 64, 1, 1).eval()
+    images = torch.randn(2, 3, 32, 32)
+    torch.testing.assert_close(encode_image(model, images), model.encode_image(images))

@@ -1,0 +1,110 @@
+import pytest
+import torch
+import torch.nn.functional as F
+
+from prompting import (
+    Backbone,
+    FullRankPrompts,
+    NoPrompts,
+    PromptedCLIP,
+    correct_drift,
+    frozen_text_features,
+    initial_prompts,
+    load_backbone,
+)
+from prompting.precision import WEIGHT_DTYPES
+
+NAMES = ["cat", "striped_star", "dog house"]
+TEMPLATES = ("a photo of a {}.", "art of a {}.", "{} texture.")
+
+
+def learner_for(backbone):
+    generator = torch.Generator().manual_seed(0)
+    start = initial_prompts(backbone.model, "a photo of a", (4, 4), (3, 3), generator)
+    return FullRankPrompts(start)
+
+
+def test_frozen_text_is_the_normalised_mean_of_unnormalised_features(tiny_backbone):
+    import clip
+
+    found = frozen_text_features(tiny_backbone, NAMES, TEMPLATES)
+    for c, name in enumerate(NAMES):
+        texts = [template.replace("{}", name.replace("_", " ")) for template in TEMPLATES]
+        mean = tiny_backbone.model.encode_text(clip.tokenize(texts)).mean(dim=0)
+        torch.testing.assert_close(found[c], mean / mean.norm())
+
+
+def test_zero_shot_is_clip(tiny_backbone):
+    import clip
+
+    images = torch.randn(2, 3, 32, 32)
+    model = PromptedCLIP(tiny_backbone, NoPrompts(), NAMES, "a photo of a {}.")
+    tokens = clip.tokenize(["a photo of a cat.", "a photo of a striped star.",
+                            "a photo of a dog house."])
+    torch.testing.assert_close(model(images), tiny_backbone.model(images, tokens)[0])
+
+
+def test_drift_correction_is_in_the_logits(tiny_backbone):
+    learner, images = learner_for(tiny_backbone), torch.randn(2, 3, 32, 32)
+    plain = PromptedCLIP(tiny_backbone, learner, NAMES, "a photo of a {}.", TEMPLATES)
+    corrected = PromptedCLIP(tiny_backbone, learner, NAMES, "a photo of a {}.", TEMPLATES, True)
+    text_prompts, vision_prompts = learner()
+    text = correct_drift(plain.text_features(text_prompts), plain.frozen_text)
+    image = plain.image_features(images, vision_prompts)
+    expected = tiny_backbone.model.logit_scale.exp() * image @ text.T
+    torch.testing.assert_close(corrected(images), expected)
+    assert not torch.allclose(corrected(images), plain(images), atol=1e-3)
+
+
+def test_text_is_encoded_once_in_an_evaluation(tiny_backbone, monkeypatch):
+    model = PromptedCLIP(tiny_backbone, learner_for(tiny_backbone), NAMES, "a photo of a {}.")
+    images, calls = torch.randn(2, 3, 32, 32), []
+    expected = model(images)
+    features = model.text_features
+    monkeypatch.setattr(model, "text_features", lambda p: calls.append(1) or features(p))
+    with model.fixed_text():
+        torch.testing.assert_close(model(images), expected)
+        model(images)
+    assert len(calls) == 1
+    model(images)
+    assert len(calls) == 2
+
+
+def test_only_the_prompts_have_gradients(tiny_backbone):
+    model = PromptedCLIP(tiny_backbone, learner_for(tiny_backbone), NAMES, "a photo of a {}.")
+    F.cross_entropy(model(torch.randn(2, 3, 32, 32)), torch.tensor([0, 1])).backward()
+    with_gradient = {name for name, p in model.named_parameters() if p.grad is not None}
+    assert with_gradient == {"learner.text", "learner.vision"}
+
+
+@pytest.mark.parametrize("precision", WEIGHT_DTYPES)
+def test_every_precision_runs_and_is_near_fp32(tiny_clip, tmp_path, precision):
+    torch.save(tiny_clip.state_dict(), tmp_path / "weights.pth")
+    gradients = {}
+    for kind in ("fp32", precision):
+        backbone = load_backbone(str(tmp_path / "weights.pth"), kind)
+        learner = learner_for(backbone)
+        model = PromptedCLIP(backbone, learner, NAMES, "a photo of a {}.", TEMPLATES, True)
+        images = torch.randn((2, 3, 32, 32), generator=torch.Generator().manual_seed(1))
+        logits = model(images)
+        F.cross_entropy(logits / 10, torch.tensor([0, 1])).backward()
+        assert logits.dtype == learner.text.dtype == learner.text.grad.dtype == torch.float32
+        gradients[kind] = learner.vision.grad.flatten()
+    agreement = F.cosine_similarity(gradients["fp32"], gradients[precision], dim=0)
+    assert agreement > 0.98
+
+
+def test_drift_correction_needs_templates(tiny_backbone):
+    with pytest.raises(ValueError, match="give templates"):
+        PromptedCLIP(tiny_backbone, NoPrompts(), NAMES, "a photo of a {}.", (), True)
+
+
+def test_resnet_takes_no_prompts(tiny_clip, tiny_backbone):
+    from clip.model import CLIP
+
+    resnet = CLIP(32, 32, (1, 1, 1, 1), 64, None, 77, 49408, 64, 1, 1).eval()
+    backbone = Backbone(resnet, "RN", "", "fp32", torch.device("cpu"))
+    with pytest.raises(ValueError, match="ResNet image tower"):
+        PromptedCLIP(backbone, learner_for(tiny_backbone), NAMES, "a photo of a {}.")
+    logits = PromptedCLIP(backbone, NoPrompts(), NAMES, "a {}.")(torch.randn(2, 3, 32, 32))
+    assert logits.shape == (2, 3)

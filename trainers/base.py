@@ -1,0 +1,224 @@
+"""What all prompt trainers share: backbone, optimiser, step, evaluation, checkpoints, results.
+
+A method subclasses `PromptTrainer`, names its config node, and says which prompts it learns and what
+its loss is. Only names of Dassl's public surface are used, so that upstream's engine serves as well.
+"""
+
+import logging
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from dassl.engine import TrainerX
+from dassl.metrics import compute_accuracy
+from dassl.optim import build_lr_scheduler, build_optimizer
+from dassl.utils import load_checkpoint, load_pretrained_weights, save_checkpoint
+from torch import Tensor, nn
+from yacs.config import CfgNode
+
+from prompting import Backbone, PromptedCLIP, load_backbone
+from prompting.precision import check_precision, needs_scaler
+from trainers.results import write_results
+
+logger = logging.getLogger("dassl")
+
+MODEL_NAME = "prompt_learner"  # folder of the checkpoints, as in CoOp
+
+
+class PromptTrainer(TrainerX):
+    """Learns the prompts of a frozen CLIP.
+
+    A subclass sets `node` and implements `build_prompted`; it may override `loss_terms`.
+    """
+
+    node: str  # the method's own config: cfg.TRAINER.<node>, with at least PREC
+
+    @property
+    def options(self) -> CfgNode:
+        """The method's own config."""
+        return self.cfg.TRAINER[self.node]
+
+    def build_prompted(self, names: list[str], generator: torch.Generator) -> PromptedCLIP:
+        """The model of the method for these class names, on `self.backbone`."""
+        raise NotImplementedError
+
+    def loss_terms(self, images: Tensor, labels: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        """The weighted terms of the loss by name, and the logits (B, C)."""
+        logits = self.model(images)
+        return {"loss_ce": F.cross_entropy(logits, labels)}, logits
+
+    # Dassl's hooks
+
+    def check_cfg(self, cfg: CfgNode) -> None:
+        check_precision(cfg.TRAINER[self.node].PREC)
+
+    def build_data_loader(self) -> None:
+        """Load the backbone first: it decides the size of the pictures."""
+        cfg = self.cfg
+        logger.info("Loading CLIP (backbone: %s)", cfg.MODEL.BACKBONE.NAME)
+        self.backbone = load_backbone(cfg.MODEL.BACKBONE.NAME, self.options.PREC, self.device)
+        _fit_input_size(cfg, self.backbone)
+        super().build_data_loader()
+
+    def build_model(self) -> None:
+        cfg = self.cfg
+        generator = torch.Generator()
+        if cfg.SEED >= 0:
+            generator.manual_seed(cfg.SEED)
+        else:
+            generator.seed()
+        self.model = self.build_prompted(list(self.dm.dataset.classnames), generator)
+        learner = self.model.learner.to(self.device)
+        if cfg.MODEL.INIT_WEIGHTS:
+            load_pretrained_weights(learner, cfg.MODEL.INIT_WEIGHTS)
+        logger.info("Trainable parameters: %s", f"{self.trainable_parameters:,}")
+        self.optim = self.sched = self.scaler = None
+        if self.trainable_parameters:
+            self.optim = build_optimizer(learner, cfg.OPTIM)
+            self.sched = build_lr_scheduler(self.optim, cfg.OPTIM)
+        if needs_scaler(self.options.PREC, self.device):
+            self.scaler = torch.amp.GradScaler("cuda")
+        self.register_model(MODEL_NAME, learner, self.optim, self.sched)
+
+    @property
+    def trainable_parameters(self) -> int:
+        return sum(p.numel() for p in self.model.parameters() if p.requires_grad)
+
+    def parse_batch_train(self, batch: Mapping) -> tuple[Tensor, Tensor]:
+        return self.parse_batch_test(batch)
+
+    def forward_backward(self, batch: Mapping) -> dict[str, float]:
+        images, labels = self.parse_batch_train(batch)
+        terms, logits = self.loss_terms(images, labels)
+        loss = sum(terms.values())
+        self._step(loss)
+        if self.batch_idx + 1 == self.num_batches:
+            self.update_lr()
+        summary = {"loss": loss, "acc": compute_accuracy(logits, labels)[0], **terms}
+        return {name: value.item() for name, value in summary.items()}
+
+    def _step(self, loss: Tensor) -> None:
+        self.detect_anomaly(loss)
+        self.optim.zero_grad()
+        if self.scaler is None:
+            loss.backward()
+            self.optim.step()
+            return
+        self.scaler.scale(loss).backward()
+        self.scaler.step(self.optim)
+        self.scaler.update()
+
+    def test(self, split: str | None = None) -> float:
+        """Evaluate with the text encoded once; on the test split, write `results.json`."""
+        start = time.time()
+        with self.model.fixed_text():
+            accuracy = super().test(split)
+        split = split or self.cfg.TEST.SPLIT
+        if split == "test":
+            write_results(self, started=start, finished=time.time())
+        return accuracy
+
+    # Checkpoints: the prompts, and what is needed to know them again
+
+    def save_model(
+        self,
+        epoch: int,
+        directory: str,
+        is_best: bool = False,
+        val_result: float | None = None,
+        model_name: str = "",
+    ) -> None:
+        """Write OUTPUT_DIR/prompt_learner/model.pth.tar-<epoch>: plain tensors and values only."""
+        checkpoint = {
+            "state_dict": self.model.learner.state_dict(),
+            "epoch": epoch + 1,
+            "optimizer": self.optim.state_dict(),
+            "scheduler": self.sched.state_dict(),
+            "val_result": None if val_result is None else float(val_result),
+            "trainer": self.cfg.TRAINER.NAME,
+            "classnames": list(self.dm.dataset.classnames),
+            "backbone": {"name": self.backbone.name, "sha256": self.backbone.sha256},
+            "config": self.cfg.dump(),
+        }
+        save_checkpoint(
+            checkpoint, str(Path(directory) / MODEL_NAME), is_best=is_best, model_name=model_name
+        )
+
+    def load_model(self, directory: str, epoch: int | None = None) -> None:
+        """Load prompts, whatever classes they were trained on.
+
+        Without an epoch the best model on validation data is taken where there is one, else the
+        last.
+
+        Raises:
+            FileNotFoundError: no checkpoint there.
+            ValueError: prompts of another method, shape or backbone.
+        """
+        if not directory:
+            logger.info("load_model() is skipped: no model directory is given")
+            return
+        path = _checkpoint_path(Path(directory) / MODEL_NAME, epoch)
+        checkpoint = load_checkpoint(str(path))
+        self._check_origin(checkpoint, path)
+        _check_shapes(self.model.learner, checkpoint["state_dict"], path)
+        self.model.learner.load_state_dict(checkpoint["state_dict"])
+        logger.info("Loaded prompts from %s (epoch %s)", path, checkpoint["epoch"])
+
+    def _check_origin(self, checkpoint: Mapping, path: Path) -> None:
+        found = checkpoint.get("trainer", self.cfg.TRAINER.NAME)
+        if found != self.cfg.TRAINER.NAME:
+            raise ValueError(f"{path} holds prompts of {found}: pass --trainer {found}.")
+        origin = checkpoint.get("backbone", {})
+        if origin.get("sha256", self.backbone.sha256) != self.backbone.sha256:
+            raise ValueError(
+                f'{path} holds prompts for backbone "{origin["name"]}", and these weights are '
+                f'another ("{self.backbone.name}"): set MODEL.BACKBONE.NAME to the one trained on.'
+            )
+
+
+def _fit_input_size(cfg: CfgNode, backbone: Backbone) -> None:
+    """Pictures have the size that the backbone takes; there is no other that works."""
+    size = (backbone.resolution, backbone.resolution)
+    if tuple(cfg.INPUT.SIZE) == size:
+        return
+    logger.info("INPUT.SIZE is set to %s, the size that %s takes", size, backbone.name)
+    frozen = cfg.is_frozen()
+    cfg.defrost()
+    cfg.INPUT.SIZE = size
+    if frozen:
+        cfg.freeze()
+
+
+def _checkpoint_path(folder: Path, epoch: int | None) -> Path:
+    if epoch:
+        path = folder / f"model.pth.tar-{epoch}"
+    elif (folder / "model-best.pth.tar").exists():
+        path = folder / "model-best.pth.tar"
+    elif (folder / "checkpoint").exists():
+        path = folder / (folder / "checkpoint").read_text().strip()
+    else:
+        path = folder / "model.pth.tar-<epoch>"
+    if path.exists():
+        return path
+    found = sorted(p.name for p in folder.glob("model*.pth.tar*")) or ["nothing"]
+    raise FileNotFoundError(
+        f"No checkpoint {path}; the folder holds {', '.join(found)}: --model-dir takes the "
+        "OUTPUT_DIR of a training run, --load-epoch one of its epochs."
+    )
+
+
+def _check_shapes(learner: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
+    expected = {name: tuple(value.shape) for name, value in learner.state_dict().items()}
+    found = {name: tuple(value.shape) for name, value in state.items()}
+    if expected != found:
+        raise ValueError(
+            f"{path} holds other prompts than this configuration asks for: expected "
+            f"{_shapes(expected)}; found {_shapes(found)}. Use the configuration of the training "
+            "run (N_CTX, PROMPT_DEPTH, LOW_RANK, RANK, SHARED_UP, the backbone)."
+        )
+
+
+def _shapes(shapes: Mapping[str, tuple[int, ...]]) -> str:
+    return ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items()) or "nothing"

@@ -1,0 +1,95 @@
+"""MMLoP: multi-modal low-rank prompting (arXiv 2602.21397).
+
+    P_l^t = U_l V_l^t,   P_l^v = U_l V_l^v                     low-rank prompts, U shared
+    g~_c  = normalise(g_c - mean_c (g_c - g0_c))               uniform drift correction
+    L     = CE(y, s f g~^T) + a_v |f - f0| + a_t |g~ - g0| + a_l KL(frozen || prompted)
+
+Each part has a key of its own, so that every row of the paper's ablation is a configuration: with
+LOW_RANK, SCL and UDC off this is IVLP.
+"""
+
+import torch
+import torch.nn.functional as F
+from dassl.engine import TRAINER_REGISTRY
+from torch import Tensor, nn
+from yacs.config import CfgNode
+
+from prompting import (
+    FullRankPrompts,
+    LowRankPrompts,
+    PromptedCLIP,
+    consistency,
+    context_text,
+    initial_prompts,
+)
+from prompting.templates import ENSEMBLE
+from trainers.base import PromptTrainer
+
+
+def add_config(cfg: CfgNode) -> None:
+    """The node TRAINER.MMLOP. Inferred values are marked; the others are the paper's."""
+    node = cfg.TRAINER.MMLOP = CfgNode()
+    node.N_CTX = 4  # T, prompt tokens of each tower (inferred from 11.5K parameters)
+    node.CTX_INIT = "a photo of a"  # words before the class name (inferred from PromptSRC)
+    node.PROMPT_DEPTH_TEXT = 9  # J of the text tower
+    node.PROMPT_DEPTH_VISION = 9  # J of the image tower
+    node.LOW_RANK = True  # P = U V; False: free prompts
+    node.RANK = 1  # r
+    node.SHARED_UP = True  # one U for both towers
+    node.INIT = "svd"  # start of the factors: svd, normal, zero (ours)
+    node.SCL = True  # self-regulating consistency
+    node.TEXT_LOSS_WEIGHT = 25.0  # a_t (inferred from PromptSRC)
+    node.IMAGE_LOSS_WEIGHT = 10.0  # a_v (inferred from PromptSRC)
+    node.LOGITS_LOSS_WEIGHT = 1.0  # a_l (inferred from PromptSRC)
+    node.UDC = True  # uniform drift correction
+    node.PREC = "fp32"  # fp32, amp, bf16, fp16
+
+
+@TRAINER_REGISTRY.register()
+class MMLoP(PromptTrainer):
+    """Low-rank prompts in both towers, held to the frozen CLIP."""
+
+    node = "MMLOP"
+
+    def build_prompted(self, names: list[str], generator: torch.Generator) -> PromptedCLIP:
+        options = self.options
+        return PromptedCLIP(
+            self.backbone,
+            self._build_learner(generator),
+            names,
+            context_text(options.CTX_INIT, options.N_CTX) + " {}.",
+            templates=ENSEMBLE if options.SCL or options.UDC else (),
+            drift_correction=options.UDC,
+        )
+
+    def _build_learner(self, generator: torch.Generator) -> nn.Module:
+        options = self.options
+        start = initial_prompts(
+            self.backbone.model,
+            options.CTX_INIT,
+            (options.N_CTX, options.N_CTX),
+            (options.PROMPT_DEPTH_TEXT, options.PROMPT_DEPTH_VISION),
+            generator,
+        )
+        if not options.LOW_RANK:
+            return FullRankPrompts(start)
+        return LowRankPrompts(start, options.RANK, options.SHARED_UP, options.INIT, generator)
+
+    def loss_terms(self, images: Tensor, labels: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        options, model = self.options, self.model
+        text_prompts, vision_prompts = model.learner()
+        image = model.image_features(images, vision_prompts)
+        text = model.text_features(text_prompts)
+        logits = model.logits(image, text)
+        terms = {"loss_ce": F.cross_entropy(logits, labels)}
+        if options.SCL:
+            with torch.no_grad():
+                frozen_image = model.image_features(images)
+                frozen_logits = model.logits(frozen_image, model.frozen_text)
+            term = consistency(
+                image, frozen_image, text, model.frozen_text, logits, frozen_logits
+            )
+            terms["loss_image"] = options.IMAGE_LOSS_WEIGHT * term.image
+            terms["loss_text"] = options.TEXT_LOSS_WEIGHT * term.text
+            terms["loss_logits"] = options.LOGITS_LOSS_WEIGHT * term.logits
+        return terms, logits

@@ -1,0 +1,99 @@
+"""One `results.json` for each evaluated run: figures in full precision, and where they come from."""
+
+import logging
+import platform
+import resource
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+import yaml
+from dassl.utils import write_json
+
+if TYPE_CHECKING:
+    from trainers.base import PromptTrainer
+
+logger = logging.getLogger("dassl")
+
+FILE_NAME = "results.json"
+PACKAGES = ("torch", "torchvision", "numpy", "clip-anytorch", "dassl", "yacs", "safetensors")
+
+
+def write_results(trainer: "PromptTrainer", started: float, finished: float) -> None:
+    """Write OUTPUT_DIR/results.json.
+
+    Args:
+        trainer: just evaluated on its test split.
+        started, finished: the evaluation's times, seconds since the epoch.
+    """
+    cfg, evaluator, dataset = trainer.cfg, trainer.evaluator, trainer.dm.dataset
+    training_began = getattr(trainer, "time_start", None)
+    correct, total = int(evaluator._correct), int(evaluator._total)
+    results = {
+        "trainer": cfg.TRAINER.NAME,
+        "dataset": cfg.DATASET.NAME,
+        "subsample": cfg.DATASET.SUBSAMPLE_CLASSES,
+        "shots": cfg.DATASET.NUM_SHOTS,
+        "seed": cfg.SEED,
+        "accuracy": 100.0 * correct / total,
+        "correct": correct,
+        "total": total,
+        "classes": trainer.num_classes,
+        "training_images": len(dataset.train_x),
+        "epochs": cfg.OPTIM.MAX_EPOCH if training_began else 0,
+        "trainable_parameters": trainer.trainable_parameters,
+        "backbone": {"name": trainer.backbone.name, "sha256": trainer.backbone.sha256},
+        "precision": trainer.options.PREC,
+        "device": device_name(trainer.device),
+        "seconds": {
+            "training": started - training_began if training_began else 0.0,
+            "evaluation": finished - started,
+        },
+        "peak_memory_mb": peak_memory(trainer.device) / 2**20,
+        "versions": versions(),
+        "commit": commit(),
+        "command": sys.argv,
+        "config": yaml.safe_load(cfg.dump()),
+    }
+    path = Path(cfg.OUTPUT_DIR) / FILE_NAME
+    write_json(results, str(path))
+    logger.info("Results are in %s", path)
+
+
+def device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads"
+
+
+def peak_memory(device: torch.device) -> int:
+    """Largest memory held so far, in bytes: the GPU's allocations, or the process's on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def versions() -> dict[str, str | None]:
+    found: dict[str, str | None] = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = None
+    return found
+
+
+def commit() -> str | None:
+    """The commit of this code base, marked where files differ from it; None outside git."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        done = subprocess.run(
+            command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()

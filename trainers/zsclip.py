@@ -1,0 +1,38 @@
+"""Zero-shot CLIP with one hand-written template per data set (CoOp's protocol)."""
+
+import logging
+
+import torch
+from dassl.engine import TRAINER_REGISTRY
+from yacs.config import CfgNode
+
+from prompting import NoPrompts, PromptedCLIP
+from prompting.templates import DEFAULT, ZERO_SHOT
+from trainers.base import PromptTrainer
+
+logger = logging.getLogger("dassl")
+
+
+def add_config(cfg: CfgNode) -> None:
+    """The node TRAINER.ZSCLIP (ours; upstream's trainer has none)."""
+    node = cfg.TRAINER.ZSCLIP = CfgNode()
+    node.TEMPLATE = ""  # such as "a photo of a {}."; empty: the data set's own
+    node.PREC = "fp32"  # fp32, amp, bf16, fp16
+
+
+@TRAINER_REGISTRY.register()
+class ZeroshotCLIP(PromptTrainer):
+    """CLIP as it is; training does nothing but evaluate."""
+
+    node = "ZSCLIP"
+
+    def build_prompted(self, names: list[str], generator: torch.Generator) -> PromptedCLIP:
+        template = self.options.TEMPLATE or ZERO_SHOT.get(self.cfg.DATASET.NAME, DEFAULT)
+        logger.info('Template: "%s"', template)
+        return PromptedCLIP(self.backbone, NoPrompts(), names, template)
+
+    def train(self) -> None:
+        self.test()
+
+    def load_model(self, directory: str, epoch: int | None = None) -> None:
+        """Zero-shot CLIP has nothing to load."""
