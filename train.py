@@ -1,7 +1,8 @@
 """Train or evaluate one run: `python train.py --trainer MMLoP`.
 
-The flags are the family's (CoOp, MaPLe, PromptSRC); KEY VALUE pairs after them set any configuration
-key. Without a data set the demo world is used; without a method file the method's base-to-new one.
+The flags are the family's (CoOp, MaPLe, PromptSRC); KEY VALUE pairs after them set any
+configuration key. Without a data set the demo world is used; without a method file the method's
+base-to-new one.
 """
 
 import argparse
@@ -155,9 +156,9 @@ def _merge(cfg: CfgNode, merge, source: str) -> None:
 def _check(cfg: CfgNode) -> None:
     """What can be known to be wrong before data or models are touched."""
     if not cfg.TRAINER.NAME:
-        raise ValueError("No method is named: pass --trainer, for example --trainer MMLoP.")
+        raise ValueError("No method is named: pass --trainer MMLoP, for example.")
     if not cfg.MODEL.BACKBONE.NAME:
-        raise ValueError('No backbone is named: pass --backbone, for example --backbone "ViT-B/16".')
+        raise ValueError('No backbone is named: pass --backbone "ViT-B/16", for example.')
 
 
 def _check_output(cfg: CfgNode) -> None:

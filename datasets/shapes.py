@@ -125,8 +125,8 @@ TEXTURES = {
     "plain": lambda u, v, p: np.zeros_like(u),
     "striped": lambda u, v, p: ((u * 2.2 + p) % 1 < 0.5) * 1.0,
     "dotted": lambda u, v, p: (
-        np.hypot((u * 2.2 + p) % 1 - 0.5, (v * 2.2 + p) % 1 - 0.5) < 0.3
-    ) * 1.0,
+        (np.hypot((u * 2.2 + p) % 1 - 0.5, (v * 2.2 + p) % 1 - 0.5) < 0.3) * 1.0
+    ),
     "checkered": lambda u, v, p: (((u * 1.6 + p) % 1 < 0.5) ^ ((v * 1.6 + p) % 1 < 0.5)) * 1.0,
     "ringed": lambda u, v, p: ((np.hypot(u, v) * 2.5 + p) % 1 < 0.5) * 1.0,
     "faded": lambda u, v, p: np.clip(v * 0.7 + 0.5, 0, 1),
@@ -134,8 +134,16 @@ TEXTURES = {
 
 CLEAN = Style()
 NATURAL = Style(
-    radius=(0.40, 0.72), offset=0.22, rotation=0.45, hue=0.025, value=0.10, contrast=(0.35, 0.65),
-    clutter=5, occlusion=0.3, noise=0.05, blur=0.3,
+    radius=(0.40, 0.72),
+    offset=0.22,
+    rotation=0.45,
+    hue=0.025,
+    value=0.10,
+    contrast=(0.35, 0.65),
+    clutter=5,
+    occlusion=0.3,
+    noise=0.05,
+    blur=0.3,
 )
 # The parts that ImageNet-V2, -Sketch, -A and -R play for ImageNet.
 VARIANTS = {
@@ -229,9 +237,7 @@ def _occlude(image: np.ndarray, paper: np.ndarray, rng: np.random.Generator) -> 
 def _finish(image: np.ndarray, style: Style, rng: np.random.Generator) -> np.ndarray:
     if rng.random() < style.blur:
         padded = np.pad(image, ((1, 1), (1, 1), (0, 0)), mode="edge")
-        image = sum(
-            padded[i : i + SIZE, j : j + SIZE] for i, j in product(range(3), range(3))
-        ) / 9
+        image = sum(padded[i : i + SIZE, j : j + SIZE] for i, j in product(range(3), range(3))) / 9
     image = image + rng.normal(size=image.shape) * style.noise
     if style.levels:
         image = np.round(np.clip(image, 0, 1) * (style.levels - 1)) / (style.levels - 1)

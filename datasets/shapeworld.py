@@ -1,9 +1,9 @@
 """ShapeWorld, the demo world: pictures of named shapes, rendered from a seed instead of read.
 
 Forty-eight classes such as "striped red star". Each of the twelve shapes comes in two colours and
-two textures, so every word of a name matters. Classes are ordered by shape, so that the base classes
-and the new ones have different nouns, as in real data sets. The renderings are harder than those
-that the demo CLIP was pretrained on (`scripts/pretrain_demo.py`).
+two textures, so every word of a name matters. Classes are ordered by shape, so that the base
+classes and the new ones have different nouns, as in real data sets. The renderings are harder than
+those that the demo CLIP was pretrained on (`scripts/pretrain_demo.py`).
 """
 
 import random
@@ -49,7 +49,7 @@ def picture(world: str, split: str, label: int, index: int) -> Image.Image:
 
 
 class RenderedDatum(Datum):
-    """A picture that is drawn when it is opened; its path "ShapeWorld/train/7/12" is only a name."""
+    """A picture drawn when it is opened; its path "ShapeWorld/train/7/12" is only a name."""
 
     def open(self) -> Image.Image:
         world, split, label, index = self.impath.split("/")

@@ -1,7 +1,7 @@
 """One of CLIP's own residual attention blocks, driven from outside on batch-first tokens.
 
-The weights and sub-modules are the block's; only the order of the dimensions and the keys and values
-that come from elsewhere are ours.
+The weights and sub-modules are the block's; only the order of the dimensions and the keys and
+values that come from elsewhere are ours.
 """
 
 import torch

@@ -33,7 +33,7 @@ class PromptedCLIP(nn.Module):
         drift_correction: classify with drift-corrected text features.
 
     Raises:
-        ValueError: prompts for a backbone without a transformer image tower, or a class name too long.
+        ValueError: prompts for a backbone without a transformer image tower, a class name too long.
     """
 
     def __init__(
@@ -57,9 +57,7 @@ class PromptedCLIP(nn.Module):
         sentences = class_prompts(names, template)
         self.sentences = tokenize(sentences, _text_tokens(learner)).to(self.device)
         self.logit_scale = self.clip.logit_scale.exp().float()
-        self.frozen_text = (
-            frozen_text_features(backbone, names, templates) if templates else None
-        )
+        self.frozen_text = frozen_text_features(backbone, names, templates) if templates else None
         self._fixed_text: Tensor | None = None
 
     def forward(self, images: Tensor) -> Tensor:
@@ -88,7 +86,7 @@ class PromptedCLIP(nn.Module):
 
     @contextmanager
     def fixed_text(self) -> Iterator[None]:
-        """Within it the text is encoded once: prompts and classes do not change in an evaluation."""
+        """Within it the text is encoded once: nothing it depends on changes in an evaluation."""
         with torch.no_grad():
             self._fixed_text = self.text_features(self.learner()[0])
         try:

@@ -42,7 +42,7 @@ def consistency(
     logits: Tensor,
     frozen_logits: Tensor,
 ) -> Consistency:
-    """Self-regulating consistency with the frozen CLIP (PromptSRC, section 3.2, as its code has it).
+    """Self-regulating consistency with the frozen CLIP (PromptSRC, as its code has it).
 
         image   mean |f - f0|          text   mean |g - g0|          over all elements
         logits  KL(frozen || prompted) at temperature 1, summed and divided by B C

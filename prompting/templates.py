@@ -1,8 +1,8 @@
 """Sentence templates, and class names put into them.
 
-The templates are facts of the published protocol: `ENSEMBLE` are the 60 of CLIP's ImageNet templates
-that PromptSRC averages for its frozen text features, `ZERO_SHOT` the one hand-written template per
-data set that CoOp uses for zero-shot CLIP.
+The templates are facts of the published protocol: `ENSEMBLE` are the 60 of CLIP's 80 ImageNet
+templates that PromptSRC averages for its frozen text features, `ZERO_SHOT` the one hand-written
+template per data set that CoOp uses for zero-shot CLIP.
 """
 
 from collections.abc import Sequence

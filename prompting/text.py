@@ -60,7 +60,7 @@ def tokenize(texts: Sequence[str], prompt: int = 0) -> Sentences:
                 "context (N_CTX, CTX_INIT) or the class name."
             )
         if length < prompt:
-            raise ValueError(f'"{text}" has {length} tokens, fewer than the {prompt} of the prompt.')
+            raise ValueError(f'"{text}" has {length} tokens, fewer than the prompt\'s {prompt}.')
     tokens = tokens[:, : int(end.max()) + 1]
     differs = (tokens != tokens[0]).any(dim=0)
     common = int(differs.int().argmax()) if differs.any() else tokens.shape[1]

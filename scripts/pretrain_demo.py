@@ -1,7 +1,7 @@
 """Pretrain the demo world's CLIP from scratch: `python scripts/pretrain_demo.py`.
 
 A CLIP of OpenAI's architecture, small but as deep (12 + 12 layers), learns contrastively from clean
-renderings and captions. About 35 minutes on 2 CPU cores. Writes prompting/demo_clip.safetensors; the
+renderings and captions. About 45 minutes on a CPU core. Writes prompting/demo_clip.safetensors; the
 choices made here are told in prompting/DEMO_CLIP.md.
 """
 
@@ -33,9 +33,16 @@ STD = torch.tensor((0.26862954, 0.26130258, 0.27577711)).view(3, 1, 1)
 
 def build(context_length: int = CAPTION_TOKENS) -> CLIP:
     return CLIP(
-        embed_dim=64, image_resolution=shapes.SIZE, vision_layers=12, vision_width=128,
-        vision_patch_size=16, context_length=context_length, vocab_size=49408,
-        transformer_width=64, transformer_heads=1, transformer_layers=12,
+        embed_dim=64,
+        image_resolution=shapes.SIZE,
+        vision_layers=12,
+        vision_width=128,
+        vision_patch_size=16,
+        context_length=context_length,
+        vocab_size=49408,
+        transformer_width=64,
+        transformer_heads=1,
+        transformer_layers=12,
     )
 
 
@@ -63,7 +70,8 @@ def draw_pool(size: int, seed: int) -> tuple[list[shapes.Scene], torch.Tensor]:
     scenes = [draw_scene(rng) for _ in range(size)]
     images = np.empty((size, shapes.SIZE, shapes.SIZE, 3), dtype=np.uint8)
     for index in trange(size, desc="rendering", mininterval=10):
-        images[index] = shapes.render(scenes[index], shapes.CLEAN, np.random.default_rng([seed, index]))
+        generator = np.random.default_rng([seed, index])
+        images[index] = shapes.render(scenes[index], shapes.CLEAN, generator)
     return scenes, torch.from_numpy(images).permute(0, 3, 1, 2)
 
 
@@ -109,7 +117,8 @@ def pretrain(pool: int, steps: int, batch: int, peak: float, seed: int) -> CLIP:
         with torch.no_grad():
             model.logit_scale.clamp_(max=math.log(100))
         if step % 50 == 0:
-            tqdm.write(f"step {step} loss {loss.item():.3f} scale {model.logit_scale.exp().item():.1f}")
+            scale = model.logit_scale.exp().item()
+            tqdm.write(f"step {step} loss {loss.item():.3f} logit scale {scale:.1f}")
     return model
 
 

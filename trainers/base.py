@@ -1,7 +1,8 @@
 """What all prompt trainers share: backbone, optimiser, step, evaluation, checkpoints, results.
 
-A method subclasses `PromptTrainer`, names its config node, and says which prompts it learns and what
-its loss is. Only names of Dassl's public surface are used, so that upstream's engine serves as well.
+A method subclasses `PromptTrainer`, names its config node, and says which prompts it learns and
+what its loss is. Only names of Dassl's public surface are used, so that upstream's engine serves
+as well.
 """
 
 import logging

@@ -86,9 +86,7 @@ class MMLoP(PromptTrainer):
             with torch.no_grad():
                 frozen_image = model.image_features(images)
                 frozen_logits = model.logits(frozen_image, model.frozen_text)
-            term = consistency(
-                image, frozen_image, text, model.frozen_text, logits, frozen_logits
-            )
+            term = consistency(image, frozen_image, text, model.frozen_text, logits, frozen_logits)
             terms["loss_image"] = options.IMAGE_LOSS_WEIGHT * term.image
             terms["loss_text"] = options.TEXT_LOSS_WEIGHT * term.text
             terms["loss_logits"] = options.LOGITS_LOSS_WEIGHT * term.logits

@@ -1,4 +1,4 @@
-"""One `results.json` for each evaluated run: figures in full precision, and where they come from."""
+"""One `results.json` for each evaluated run: figures in full precision, and their origin."""
 
 import logging
 import platform

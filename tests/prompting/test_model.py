@@ -39,8 +39,9 @@ def test_zero_shot_is_clip(tiny_backbone):
 
     images = torch.randn(2, 3, 32, 32)
     model = PromptedCLIP(tiny_backbone, NoPrompts(), NAMES, "a photo of a {}.")
-    tokens = clip.tokenize(["a photo of a cat.", "a photo of a striped star.",
-                            "a photo of a dog house."])
+    tokens = clip.tokenize(
+        ["a photo of a cat.", "a photo of a striped star.", "a photo of a dog house."]
+    )
     torch.testing.assert_close(model(images), tiny_backbone.model(images, tokens)[0])
 
 

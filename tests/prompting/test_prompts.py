@@ -12,8 +12,7 @@ def generator():
 def start(depths=(3, 3), tokens=(4, 4), widths=(64, 128)):
     g = generator()
     text, vision = (
-        torch.randn((j, t, d), generator=g)
-        for j, t, d in zip(depths, tokens, widths, strict=True)
+        torch.randn((j, t, d), generator=g) for j, t, d in zip(depths, tokens, widths, strict=True)
     )
     return PromptStart(text, vision)
 
@@ -128,7 +127,8 @@ def test_initial_prompts_are_the_words_and_noise(tiny_clip):
 
 @pytest.mark.parametrize("depths", [(5, 1), (1, 5), (-1, 1)])
 def test_depth_beyond_the_tower(tiny_clip, depths):
-    with pytest.raises(ValueError, match="PROMPT_DEPTH for the .* tower is .*: this backbone takes"):
+    message = "PROMPT_DEPTH for the .* tower is .*: this backbone takes 0 to 4"
+    with pytest.raises(ValueError, match=message):
         initial_prompts(tiny_clip, "a photo of a", (4, 4), depths, generator())
 
 

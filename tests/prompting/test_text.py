@@ -88,8 +88,8 @@ def test_a_sentence_fits_in_75_tokens(length):
 
 
 def test_too_short_for_the_prompt():
-    with pytest.raises(ValueError, match='"cat" has 1 tokens, fewer than the 4 of the prompt'):
-        tokenize(["cat"], prompt=4)
+    with pytest.raises(ValueError, match="has 2 tokens, fewer than the prompt's 4"):
+        tokenize(["cat."], prompt=4)
 
 
 def test_no_text():

@@ -1,0 +1,131 @@
+"""Base-to-new runs, several at once: train on the base classes, evaluate on base and new."""
+
+import contextlib
+import json
+import multiprocessing
+import os
+import re
+import shutil
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from tqdm import tqdm
+
+EPOCH_LINE = re.compile(r"^epoch \[(\d+)/(\d+)\]", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One seed of one method.
+
+    Attributes:
+        label: what the table calls the method.
+        trainer: its registry name.
+        seed: seed of draws, initialisation and data order.
+        folder: where base/ and new/ are written.
+        flags: further flags of train.py, such as ("--dataset-config-file", "...").
+        options: KEY VALUE pairs.
+    """
+
+    label: str
+    trainer: str
+    seed: int
+    folder: Path
+    flags: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
+
+    @property
+    def trains(self) -> bool:
+        return self.trainer != "ZeroshotCLIP"
+
+
+def run_jobs(jobs: Sequence[Job], workers: int) -> list[dict]:
+    """Run all jobs, `workers` at once, under one progress bar in units of epochs.
+
+    Returns:
+        One row a job, in order: label, seed, and the contents of both results.json.
+
+    Raises:
+        RuntimeError: a run failed; names it and its log file, after the others have ended.
+    """
+    threads = max(1, (os.cpu_count() or 1) // workers)
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, context, _start_worker, (threads,)) as pool:
+        futures = [pool.submit(_base_to_new, job) for job in jobs]
+        _watch(jobs, futures)
+    failed = [
+        f"{job.label} seed {job.seed} ({future.exception()}), see {job.folder}"
+        for job, future in zip(jobs, futures, strict=True)
+        if future.exception()
+    ]
+    if failed:
+        raise RuntimeError(f"{len(failed)} of {len(jobs)} runs failed: {'; '.join(failed)}")
+    return [future.result() for future in futures]
+
+
+def set_aside(folder: Path) -> None:
+    """Make room for a fresh start: what is there moves to a name with its date."""
+    if folder.exists():
+        date = time.strftime("%Y%m%d-%H%M%S", time.localtime(folder.stat().st_mtime))
+        aside = folder.with_name(f"{folder.name}-{date}")
+        number = 1
+        while aside.exists():
+            number += 1
+            aside = folder.with_name(f"{folder.name}-{date}-{number}")
+        shutil.move(folder, aside)
+        print(f"{folder} held earlier runs: they are now in {aside}; nothing of them is reused.")
+
+
+def _start_worker(threads: int) -> None:
+    import torch
+
+    torch.set_num_threads(threads)
+
+
+def _base_to_new(job: Job) -> dict:
+    base, new = job.folder / "base", job.folder / "new"
+    _run(job, base, "base", ())
+    loading = ("--eval-only", "--model-dir", str(base)) if job.trains else ("--eval-only",)
+    _run(job, new, "new", loading)
+    row = {"label": job.label, "seed": job.seed}
+    for name, folder in (("base", base), ("new", new)):
+        row[name] = json.loads((folder / "results.json").read_text())
+    return row
+
+
+def _run(job: Job, folder: Path, classes: str, flags: Sequence[str]) -> None:
+    """One call of train.py in this process; what it prints is in its log file."""
+    import train
+
+    fixed = ["--trainer", job.trainer, "--seed", str(job.seed), "--output-dir", str(folder)]
+    pairs = ["DATASET.SUBSAMPLE_CLASSES", classes, *job.options]
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+        try:
+            train.main([*fixed, *job.flags, *flags, *pairs])
+        except SystemExit as error:  # train.py has told why on stderr
+            raise RuntimeError(f"train.py ended with status {error.code}") from None
+
+
+def _watch(jobs: Sequence[Job], futures: Sequence[Future], interval: float = 0.5) -> None:
+    """Show progress until all are done, as read from the runs' own logs."""
+    weights = [1.0 if job.trains else 0.02 for job in jobs]  # zero-shot only evaluates
+    layout = "{l_bar}{bar}| {elapsed} + {remaining}{postfix}"
+    with tqdm(total=100, bar_format=layout, dynamic_ncols=True) as bar:
+        while bar.n < 100:
+            time.sleep(interval)
+            shares = [1.0 if f.done() else _share(j) for j, f in zip(jobs, futures, strict=True)]
+            done = sum(share * weight for share, weight in zip(shares, weights, strict=True))
+            bar.n = 100 if all(f.done() for f in futures) else round(99 * done / sum(weights), 1)
+            bar.set_postfix_str(f"{sum(f.done() for f in futures)} of {len(jobs)} runs")
+
+
+def _share(job: Job) -> float:
+    """How much of a job's epochs its log says are done."""
+    log = job.folder / "base" / "log.txt"
+    if not log.exists():
+        return 0.0
+    lines = EPOCH_LINE.findall(log.read_text(errors="replace"))
+    return (int(lines[-1][0]) - 1) / int(lines[-1][1]) if lines else 0.0

@@ -1,0 +1,80 @@
+"""From a list of ``Datum`` to the samples of a loader."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torchvision.transforms as T
+from torch.utils.data import Dataset
+from yacs.config import CfgNode
+
+from .datasets import Datum
+from .transforms import interpolation_mode
+
+Transform = Callable[[Any], Any]
+
+
+class DatasetWrapper(Dataset):
+    """Opens and transforms the images of ``data_source``.
+
+    A sample is a dict: ``img`` (3, H, W) float, ``label``, ``domain``, ``impath``, ``index``.
+
+    Args:
+        cfg: DATALOADER.K_TRANSFORMS makes ``img`` a list of that many draws (training only),
+            DATALOADER.RETURN_IMG0 adds ``img0``, the image without augmentation.
+        data_source: list of ``Datum``.
+        transform: one transform; or a list, whose results are ``img``, ``img2``, ``img3``...;
+            or ``None``, which leaves ``img`` a PIL image.
+        is_train: whether this is training data.
+    """
+
+    def __init__(
+        self,
+        cfg: CfgNode,
+        data_source: Sequence[Datum],
+        transform: Transform | Sequence[Transform] | None = None,
+        is_train: bool = False,
+    ) -> None:
+        self.cfg = cfg
+        self.data_source = data_source
+        self.transform = transform
+        self.is_train = is_train
+        self.k_tfm = cfg.DATALOADER.K_TRANSFORMS if is_train else 1
+        self.return_img0 = cfg.DATALOADER.RETURN_IMG0
+        if self.k_tfm > 1 and transform is None:
+            raise ValueError(
+                f"DATALOADER.K_TRANSFORMS = {self.k_tfm} needs a transform, got None: unset "
+                "INPUT.NO_TRANSFORM or set K_TRANSFORMS to 1."
+            )
+        steps = [T.Resize(cfg.INPUT.SIZE, interpolation_mode(cfg)), T.ToTensor()]
+        if "normalize" in cfg.INPUT.TRANSFORMS:
+            steps.append(T.Normalize(cfg.INPUT.PIXEL_MEAN, cfg.INPUT.PIXEL_STD))
+        self.to_tensor = T.Compose(steps)
+
+    def __len__(self) -> int:
+        return len(self.data_source)
+
+    def __getitem__(self, idx: int) -> dict[str, Any]:
+        item = self.data_source[idx]
+        sample = {
+            "label": item.label,
+            "domain": item.domain,
+            "impath": item.impath,
+            "index": idx,
+        }
+        image = item.open()
+        if self.transform is None:
+            sample["img"] = image
+        elif isinstance(self.transform, (list, tuple)):
+            for i, transform in enumerate(self.transform, start=1):
+                sample["img" if i == 1 else f"img{i}"] = self._transform_image(transform, image)
+        else:
+            sample["img"] = self._transform_image(self.transform, image)
+        if self.return_img0:
+            sample["img0"] = self.to_tensor(image)
+        return sample
+
+    def _transform_image(self, transform: Transform, image: Any) -> Any:
+        images = [transform(image) for _ in range(self.k_tfm)]
+        return images[0] if len(images) == 1 else images

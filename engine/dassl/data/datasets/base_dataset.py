@@ -1,0 +1,222 @@
+"""An image with its label, and a data set of them."""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import Image
+
+from dassl.utils import check_availability, download_url, read_image
+from dassl.utils.logger import LOGGER
+
+from .archive import extract_archive
+
+
+class Datum:
+    """One image: where it lies, its label, its domain and the name of its class.
+
+    The file is not looked for until ``open``. A data set that renders its images overrides
+    ``open`` in a subclass.
+    """
+
+    def __init__(
+        self, impath: str = "", label: int = 0, domain: int = 0, classname: str = ""
+    ) -> None:
+        if not isinstance(impath, str):
+            raise TypeError(f"Datum expects impath as a str, got {impath!r}: use str(path).")
+        self._impath = impath
+        self._label = label
+        self._domain = domain
+        self._classname = classname
+
+    @property
+    def impath(self) -> str:
+        return self._impath
+
+    @property
+    def label(self) -> int:
+        return self._label
+
+    @property
+    def domain(self) -> int:
+        return self._domain
+
+    @property
+    def classname(self) -> str:
+        return self._classname
+
+    def open(self) -> Image.Image:
+        """The image as RGB."""
+        return read_image(self.impath)
+
+
+class DatasetBase:
+    """The splits of a data set, each a list of ``Datum``.
+
+    Args:
+        train_x: labelled training images; labels and class names are taken from here.
+        train_u: unlabelled training images.
+        val: validation images.
+        test: test images.
+    """
+
+    dataset_dir = ""
+    domains: Sequence[str] = ()
+
+    def __init__(
+        self,
+        train_x: list[Datum],
+        train_u: list[Datum] | None = None,
+        val: list[Datum] | None = None,
+        test: list[Datum] | None = None,
+    ) -> None:
+        if not train_x:
+            raise ValueError(
+                f"{type(self).__name__}: expected training images in train_x, got none. "
+                "Check DATASET.ROOT and the split file."
+            )
+        self._train_x = train_x
+        self._train_u = train_u
+        self._val = val
+        self._test = test
+        self._num_classes = self.get_num_classes(train_x)
+        self._lab2cname, self._classnames = self.get_lab2cname(train_x)
+
+    @property
+    def train_x(self) -> list[Datum]:
+        return self._train_x
+
+    @property
+    def train_u(self) -> list[Datum] | None:
+        return self._train_u
+
+    @property
+    def val(self) -> list[Datum] | None:
+        return self._val
+
+    @property
+    def test(self) -> list[Datum] | None:
+        return self._test
+
+    @property
+    def lab2cname(self) -> dict[int, str]:
+        return self._lab2cname
+
+    @property
+    def classnames(self) -> list[str]:
+        return self._classnames
+
+    @property
+    def num_classes(self) -> int:
+        return self._num_classes
+
+    @staticmethod
+    def get_num_classes(data_source: list[Datum]) -> int:
+        """The highest label plus one."""
+        return max(item.label for item in data_source) + 1
+
+    @staticmethod
+    def get_lab2cname(data_source: list[Datum]) -> tuple[dict[int, str], list[str]]:
+        """Label -> class name, and the class names in order of the labels."""
+        names: dict[int, str] = {}
+        for item in data_source:
+            name = names.setdefault(item.label, item.classname)
+            if name != item.classname:
+                raise ValueError(
+                    f"Label {item.label} has two class names, {name!r} and {item.classname!r}: "
+                    "give every class its own label."
+                )
+        names = dict(sorted(names.items()))
+        return names, list(names.values())
+
+    def check_input_domains(
+        self, source_domains: Sequence[str], target_domains: Sequence[str]
+    ) -> None:
+        """Raise ``ValueError`` for an empty list or a domain that is not in ``domains``."""
+        for kind, chosen in (("SOURCE", source_domains), ("TARGET", target_domains)):
+            if not chosen:
+                raise ValueError(
+                    f"DATASET.{kind}_DOMAINS is empty: expected some of {list(self.domains)}."
+                )
+            self.is_input_domain_valid(chosen)
+
+    def is_input_domain_valid(self, input_domains: Sequence[str]) -> None:
+        """Raise ``ValueError`` for a domain that is not in ``domains``."""
+        for domain in input_domains:
+            check_availability(domain, self.domains, "domain")
+
+    def download_data(self, url: str, dst: str, from_gdrive: bool = True) -> None:
+        """Download an archive to the file ``dst`` and unpack it in the same folder.
+
+        Args:
+            url: address; of Google Drive if ``from_gdrive`` (needs gdown), else http(s).
+            dst: file name, ending in .zip, .tar, .tar.gz or .tgz.
+        """
+        path = Path(dst)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if from_gdrive:
+            try:
+                import gdown
+            except ImportError:
+                raise ImportError(
+                    f"Downloading {url} from Google Drive needs gdown: pip install gdown, or "
+                    f"put the file at {path} by hand."
+                ) from None
+            gdown.download(url, str(path), quiet=False)
+        else:
+            download_url(url, path)
+        LOGGER.info("Extracting file ...")
+        extract_archive(path, path.parent)
+        LOGGER.info(f"File extracted to {path.parent}")
+
+    def generate_fewshot_dataset(
+        self, *data_sources: list[Datum], num_shots: int = -1, repeat: bool = False
+    ) -> list[Datum] | list[list[Datum]] | tuple[list[Datum], ...]:
+        """Draw ``num_shots`` images a class from every source, with Python's global ``random``.
+
+        The classes are drawn in the order in which they first occur, so one seed gives the
+        draws of upstream.
+
+        Args:
+            data_sources: lists of ``Datum``.
+            num_shots: images a class; below 1 the sources come back as they are.
+            repeat: fill up a class that has fewer images by drawing with replacement; if not
+                set, such a class gives all it has.
+
+        Returns:
+            A list of ``Datum`` for one source, else one such list a source.
+        """
+        if num_shots < 1:
+            return data_sources[0] if len(data_sources) == 1 else data_sources
+        LOGGER.info(f"Creating a {num_shots}-shot dataset")
+        drawn = []
+        for source in data_sources:
+            shots: list[Datum] = []
+            for items in self.split_dataset_by_label(source).values():
+                if len(items) >= num_shots:
+                    shots += random.sample(items, num_shots)
+                elif repeat:
+                    shots += random.choices(items, k=num_shots)
+                else:
+                    shots += items
+            drawn.append(shots)
+        return drawn[0] if len(drawn) == 1 else drawn
+
+    @staticmethod
+    def split_dataset_by_label(data_source: list[Datum]) -> dict[int, list[Datum]]:
+        """Label -> its images, labels in the order in which they first occur."""
+        groups: dict[int, list[Datum]] = defaultdict(list)
+        for item in data_source:
+            groups[item.label].append(item)
+        return groups
+
+    @staticmethod
+    def split_dataset_by_domain(data_source: list[Datum]) -> dict[int, list[Datum]]:
+        """Domain -> its images, domains in the order in which they first occur."""
+        groups: dict[int, list[Datum]] = defaultdict(list)
+        for item in data_source:
+            groups[item.domain].append(item)
+        return groups

@@ -1,0 +1,188 @@
+"""The trainer that data, model and evaluator come together in, and its loop over batches."""
+
+from __future__ import annotations
+
+import datetime
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+from yacs.config import CfgNode
+
+from dassl.data import DataManager
+from dassl.evaluation import build_evaluator
+from dassl.utils import AverageMeter, MetricMeter, load_checkpoint
+from dassl.utils.logger import LOGGER
+
+from .base import BEST, TrainerBase
+
+
+class SimpleTrainer(TrainerBase):
+    """Builds loaders, model and evaluator from a config; trains, saves and tests.
+
+    A method overrides ``build_model`` and ``forward_backward``, often ``parse_batch_train``.
+    """
+
+    def __init__(self, cfg: CfgNode) -> None:
+        super().__init__()
+        self.check_cfg(cfg)
+        use_cuda = torch.cuda.is_available() and cfg.USE_CUDA
+        self.device = torch.device("cuda" if use_cuda else "cpu")
+        self.start_epoch = self.epoch = 0
+        self.max_epoch = cfg.OPTIM.MAX_EPOCH
+        self.output_dir = cfg.OUTPUT_DIR
+        self.cfg = cfg
+        self.build_data_loader()
+        self.build_model()
+        self.evaluator = build_evaluator(cfg, lab2cname=self.lab2cname)
+        self.best_result = -math.inf
+
+    def check_cfg(self, cfg: CfgNode) -> None:
+        """Hook: raise if the config does not suit the method."""
+
+    def build_data_loader(self) -> None:
+        """Set the loaders, ``num_classes``, ``lab2cname`` and ``dm``."""
+        dm = DataManager(self.cfg)
+        self.train_loader_x = dm.train_loader_x
+        self.train_loader_u = dm.train_loader_u
+        self.val_loader = dm.val_loader  # None without validation data
+        self.test_loader = dm.test_loader
+        self.num_classes = dm.num_classes
+        self.num_source_domains = dm.num_source_domains
+        self.lab2cname = dm.lab2cname
+        self.dm = dm
+
+    def build_model(self) -> None:
+        """Set ``model``, its optimiser and scheduler, and call ``register_model``."""
+        raise NotImplementedError(
+            f"{type(self).__name__} has no model: override build_model(), which sets self.model "
+            "and calls self.register_model(name, model, optim, sched)."
+        )
+
+    def train(self) -> None:
+        """Train from ``start_epoch`` to ``max_epoch``, then test."""
+        super().train(self.start_epoch, self.max_epoch)
+
+    def before_train(self) -> None:
+        """Resume if ``cfg.RESUME`` is set (upstream also did if OUTPUT_DIR held a run)."""
+        if self.cfg.RESUME:
+            self.start_epoch = self.resume_model_if_exist(self.cfg.RESUME)
+            if self.start_epoch > 0:
+                self._recall_best_result()
+        self.init_writer(str(Path(self.output_dir) / "tensorboard"))
+        self.time_start = time.time()
+
+    def _recall_best_result(self) -> None:
+        """Without this the first epoch after a resume would replace any better model."""
+        best = Path(self.output_dir) / self.get_model_names()[0] / BEST
+        if self.cfg.TEST.FINAL_MODEL == "best_val" and best.is_file():
+            result = load_checkpoint(best)["val_result"]
+            self.best_result = -math.inf if result is None else result
+
+    def after_train(self) -> None:
+        LOGGER.info("Finish training")
+        if not self.cfg.TEST.NO_TEST:
+            if self.cfg.TEST.FINAL_MODEL == "best_val":
+                LOGGER.info("Deploy the model with the best val performance")
+                self.load_model(self.output_dir)
+            else:
+                LOGGER.info("Deploy the last-epoch model")
+            self.test()
+        elapsed = datetime.timedelta(seconds=round(time.time() - self.time_start))
+        LOGGER.info(f"Elapsed: {elapsed}")
+        self.close_writer()
+
+    def after_epoch(self) -> None:
+        """Keep the best model (FINAL_MODEL best_val), save every CHECKPOINT_FREQ and last."""
+        done = self.epoch + 1
+        if not self.cfg.TEST.NO_TEST and self.cfg.TEST.FINAL_MODEL == "best_val":
+            result = self.test(split="val")
+            if result > self.best_result:
+                self.best_result = result
+                self.save_model(self.epoch, self.output_dir, val_result=result, model_name=BEST)
+        freq = self.cfg.TRAIN.CHECKPOINT_FREQ
+        if done == self.max_epoch or (freq > 0 and done % freq == 0):
+            self.save_model(self.epoch, self.output_dir)
+
+    @torch.no_grad()
+    def test(self, split: str | None = None) -> float:
+        """Evaluate on ``split`` ("val" or "test", by default TEST.SPLIT).
+
+        Returns:
+            The evaluator's first result, for ``Classification`` the accuracy in percent.
+        """
+        self.set_model_mode("eval")
+        self.evaluator.reset()
+        split = self.cfg.TEST.SPLIT if split is None else split
+        if split == "val" and self.val_loader is not None:
+            loader = self.val_loader
+        else:
+            split, loader = "test", self.test_loader
+        LOGGER.info(f"Evaluate on the *{split}* set")
+        for batch in tqdm(loader, disable=None):
+            input, label = self.parse_batch_test(batch)
+            self.evaluator.process(self.model_inference(input), label)
+        results = self.evaluator.evaluate()
+        for name, value in results.items():
+            self.write_scalar(f"{split}/{name}", value, self.epoch)
+        return next(iter(results.values()))
+
+    def model_inference(self, input: torch.Tensor) -> torch.Tensor:
+        """Scores (B, C) for images (B, 3, H, W)."""
+        return self.model(input)
+
+    def parse_batch_test(self, batch: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Images and labels, on the device."""
+        return batch["img"].to(self.device), batch["label"].to(self.device)
+
+    def get_current_lr(self, names: str | list[str] | None = None) -> float:
+        """The rate of the first parameter group of the first model (of ``names``)."""
+        name = self.get_model_names(names)[0]
+        return self._optims[name].param_groups[0]["lr"]
+
+
+class TrainerX(SimpleTrainer):
+    """A trainer on labelled data."""
+
+    def run_epoch(self) -> None:
+        """One pass over ``train_loader_x``; sets ``batch_idx`` and ``num_batches``."""
+        self.set_model_mode("train")
+        losses, batch_time, data_time = MetricMeter(), AverageMeter(), AverageMeter()
+        self.num_batches = len(self.train_loader_x)
+        print_freq = self.cfg.TRAIN.PRINT_FREQ
+        end = time.time()
+        for batch_idx, batch in enumerate(self.train_loader_x):
+            self.batch_idx = batch_idx
+            data_time.update(time.time() - end)
+            summary = self.forward_backward(batch)
+            batch_time.update(time.time() - end)
+            losses.update(summary)
+            if (batch_idx + 1) % print_freq == 0 or self.num_batches < print_freq:
+                self._log_batch(batch_time, data_time, losses)
+            step = self.epoch * self.num_batches + batch_idx
+            for name, meter in losses.meters.items():
+                self.write_scalar(f"train/{name}", meter.avg, step)
+            self.write_scalar("train/lr", self.get_current_lr(), step)
+            end = time.time()
+
+    def _log_batch(
+        self, batch_time: AverageMeter, data_time: AverageMeter, losses: MetricMeter
+    ) -> None:
+        batches_left = (self.max_epoch - self.epoch) * self.num_batches - self.batch_idx - 1
+        eta = datetime.timedelta(seconds=int(batch_time.avg * batches_left))
+        LOGGER.info(
+            f"epoch [{self.epoch + 1}/{self.max_epoch}] "
+            f"batch [{self.batch_idx + 1}/{self.num_batches}] "
+            f"time {batch_time.val:.3f} ({batch_time.avg:.3f}) "
+            f"data {data_time.val:.3f} ({data_time.avg:.3f}) "
+            f"{losses} lr {self.get_current_lr():.4e} eta {eta}"
+        )
+
+    def parse_batch_train(
+        self, batch: dict[str, Any]
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Images, labels and domains, on the device."""
+        return tuple(batch[key].to(self.device) for key in ("img", "label", "domain"))

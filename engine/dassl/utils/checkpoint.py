@@ -1,0 +1,195 @@
+"""Checkpoints of tensors and plain values.
+
+Layout: ``<folder>/model.pth.tar-<epoch>``, the file ``checkpoint`` that names the latest, and
+``model-best.pth.tar``. They are read with ``weights_only=True``, so a file can hold no code.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from .files import atomic_write
+from .logger import LOGGER
+from .tools import set_rng_state
+
+__all__ = [
+    "load_checkpoint",
+    "load_pretrained_weights",
+    "resume_from_checkpoint",
+    "save_checkpoint",
+]
+
+StrPath = str | PathLike[str]
+
+
+def _plain(value: Any, where: str) -> Any:
+    """Copy ``value`` with numpy made plain; ``TypeError`` for what could not be read back."""
+    # Exact types: a subclass (np.float64 is a float) would be pickled by its own class.
+    if value is None or type(value) in (bool, int, float, str, bytes):
+        return value
+    if isinstance(value, torch.Tensor):
+        return value.detach()
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, np.ndarray):
+        return torch.from_numpy(value)
+    if isinstance(value, Mapping):
+        return {key: _plain(item, f"{where}[{key!r}]") for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        items = [_plain(item, f"{where}[{i}]") for i, item in enumerate(value)]
+        return items if isinstance(value, list) else tuple(items)
+    raise TypeError(
+        f"A checkpoint holds tensors, numbers, strings, lists and dicts only, but {where} is a "
+        f"{type(value).__name__}: store its values instead of the object."
+    )
+
+
+def _without_module(name: str) -> str:
+    return name.removeprefix("module.")  # nn.DataParallel puts this in front of every name
+
+
+def save_checkpoint(
+    state: dict[str, Any],
+    save_dir: StrPath,
+    is_best: bool = False,
+    remove_module_from_keys: bool = True,
+    model_name: str = "",
+) -> None:
+    """Write ``state`` to ``save_dir`` and name it in the file ``checkpoint``.
+
+    Args:
+        state: at least ``state_dict`` and ``epoch`` (epochs done). It is not changed.
+        save_dir: folder, made if missing.
+        is_best: write ``model-best.pth.tar`` as well.
+        remove_module_from_keys: drop ``module.`` in front of the names in ``state_dict``.
+        model_name: file name instead of ``model.pth.tar-<epoch>``.
+
+    Raises:
+        TypeError: ``state`` holds an object that is neither a tensor nor a plain value.
+    """
+    folder = Path(save_dir)
+    state = _plain(state, "state")
+    if remove_module_from_keys:
+        state["state_dict"] = {_without_module(k): v for k, v in state["state_dict"].items()}
+
+    path = folder / (model_name or f"model.pth.tar-{state['epoch']}")
+    with atomic_write(path) as file:
+        torch.save(state, file)
+    LOGGER.info(f"Checkpoint saved to {path}")
+    with atomic_write(folder / "checkpoint") as file:
+        file.write(f"{path.name}\n".encode())
+
+    if is_best:
+        best = folder / "model-best.pth.tar"
+        with atomic_write(best) as file:
+            torch.save(state, file)
+        LOGGER.info(f'Best checkpoint saved to "{best}"')
+
+
+def load_checkpoint(fpath: StrPath) -> dict[str, Any]:
+    """Read a checkpoint, to the CPU if there is no GPU.
+
+    Raises:
+        FileNotFoundError: no file there.
+        ValueError: no path given, a broken file, or one that holds more than tensors and
+            plain values. Code inside a file is never run.
+    """
+    if fpath is None:
+        raise ValueError("load_checkpoint expects the path of a checkpoint, got None.")
+    path = Path(fpath)
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"No checkpoint at {path}. Files there: {_names_in(path.parent)}. "
+            "Check --model-dir and --load-epoch."
+        )
+    try:
+        return torch.load(
+            path, map_location=None if torch.cuda.is_available() else "cpu", weights_only=True
+        )
+    except Exception as error:  # torch raises many kinds, by what is wrong with the file
+        reason = str(error).partition("\n")[0]
+        raise ValueError(
+            f"Cannot read {path} as a checkpoint: expected a file of tensors and plain values "
+            f"written by torch.save, got {type(error).__name__}: {reason} "
+            "If the file is cut short, copy or train it again. If it was written by upstream "
+            "Dassl it holds a pickled scheduler: where you trust its source, keep only "
+            "'state_dict', 'epoch' and 'val_result' of "
+            "torch.load(path, weights_only=False) and save those."
+        ) from error
+
+
+def _names_in(folder: Path) -> str:
+    if not folder.is_dir():
+        return "(the folder does not exist)"
+    return ", ".join(sorted(entry.name for entry in folder.iterdir())) or "(none)"
+
+
+def resume_from_checkpoint(
+    fdir: StrPath, model: nn.Module, optimizer: Any = None, scheduler: Any = None
+) -> int:
+    """Load the latest checkpoint of ``fdir`` into the model, optimiser and scheduler.
+
+    The learning rate and, if they were saved, the random generators go on where they were.
+
+    Returns:
+        The epoch to go on with, counted from 0 (the number of epochs done).
+    """
+    latest = Path(fdir) / "checkpoint"
+    if not latest.is_file():
+        raise FileNotFoundError(
+            f"Cannot resume from {fdir}: expected the file 'checkpoint' that names the latest "
+            f"one, found {_names_in(latest.parent)}. Check --resume."
+        )
+    path = latest.with_name(latest.read_text(encoding="utf-8").split("\n")[0].strip())
+    LOGGER.info(f'Loading checkpoint from "{path}"')
+    checkpoint = load_checkpoint(path)
+    model.load_state_dict(checkpoint["state_dict"])
+    LOGGER.info("Loaded model weights")
+    if optimizer is not None and checkpoint.get("optimizer") is not None:
+        optimizer.load_state_dict(checkpoint["optimizer"])
+        LOGGER.info("Loaded optimizer")
+    if scheduler is not None and checkpoint.get("scheduler") is not None:
+        scheduler.load_state_dict(checkpoint["scheduler"])
+        LOGGER.info("Loaded scheduler")
+    if "rng" in checkpoint:
+        set_rng_state(checkpoint["rng"])
+        LOGGER.info("Loaded random state")
+    LOGGER.info(f"Previous epoch: {checkpoint['epoch']}")
+    return checkpoint["epoch"]
+
+
+def load_pretrained_weights(model: nn.Module, weight_path: StrPath) -> None:
+    """Load those layers of a checkpoint that ``model`` has with the same name and shape.
+
+    The layers left out are logged; if none fits, a warning says so and nothing changes.
+    """
+    checkpoint = load_checkpoint(weight_path)
+    source = checkpoint.get("state_dict", checkpoint)
+    target = model.state_dict()
+    matched: dict[str, torch.Tensor] = {}
+    discarded: list[str] = []
+    for name, value in source.items():
+        name = _without_module(name)
+        if name in target and target[name].shape == value.shape:
+            matched[name] = value
+        else:
+            discarded.append(name)
+    if not matched:
+        warnings.warn(
+            f"Cannot load {weight_path}: no layer of it has a name and shape of this model "
+            f"(file: {discarded[:3]}..., model: {list(target)[:3]}...).",
+            stacklevel=2,
+        )
+        return
+    model.load_state_dict({**target, **matched})
+    LOGGER.info(f"Successfully loaded pretrained weights from {weight_path}")
+    if discarded:
+        LOGGER.info(f"Layers discarded due to unmatched keys or size: {discarded}")

@@ -1,0 +1,130 @@
+"""Reading, writing and fetching files."""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from os import PathLike
+from pathlib import Path
+from typing import IO, Any
+from urllib.parse import urlparse
+from urllib.request import urlopen
+
+from PIL import Image
+from tqdm import tqdm
+
+from .logger import LOGGER
+
+__all__ = [
+    "atomic_write",
+    "check_isfile",
+    "download_url",
+    "listdir_nohidden",
+    "mkdir_if_missing",
+    "read_image",
+    "read_json",
+    "write_json",
+]
+
+StrPath = str | PathLike[str]
+
+
+def mkdir_if_missing(dirname: StrPath) -> None:
+    """Make the folder and those above it."""
+    Path(dirname).mkdir(parents=True, exist_ok=True)
+
+
+def check_isfile(fpath: StrPath) -> bool:
+    """Whether ``fpath`` is a file; warns if not."""
+    found = Path(fpath).is_file()
+    if not found:
+        warnings.warn(f'No file found at "{fpath}"', stacklevel=2)
+    return found
+
+
+def listdir_nohidden(path: StrPath, sort: bool = False) -> list[str]:
+    """Names in the folder ``path`` that do not start with a dot, sorted on request."""
+    names = [entry.name for entry in Path(path).iterdir() if not entry.name.startswith(".")]
+    return sorted(names) if sort else names
+
+
+@contextmanager
+def atomic_write(path: StrPath) -> Iterator[IO[bytes]]:
+    """Open ``path`` for writing bytes so that readers see the old file or the whole new one.
+
+    A crash or an exception inside the block leaves the old file as it was.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with part.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def read_json(fpath: StrPath) -> Any:
+    """Read a JSON file; the error for bad content names the file."""
+    try:
+        return json.loads(Path(fpath).read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValueError(
+            f"{fpath} is not valid JSON ({error}): delete it or write it again."
+        ) from error
+
+
+def write_json(obj: Any, fpath: StrPath) -> None:
+    """Write ``obj`` as indented JSON, atomically."""
+    text = json.dumps(obj, indent=4, separators=(",", ": "))
+    with atomic_write(fpath) as file:
+        file.write(text.encode("utf-8"))
+
+
+def read_image(path: StrPath) -> Image.Image:
+    """Read an image as RGB.
+
+    Raises:
+        FileNotFoundError: no file there.
+        OSError: the file is cut short or no image.
+    """
+    try:
+        with Image.open(path) as image:
+            return image.convert("RGB")
+    except FileNotFoundError:
+        raise FileNotFoundError(
+            f"No image at {path}. Check DATASET.ROOT and that the data set is unpacked there."
+        ) from None
+    except (OSError, SyntaxError) as error:
+        raise OSError(
+            f"Cannot read the image {path} ({error}). The file is cut short or no image: "
+            "unpack or download it again."
+        ) from error
+
+
+def download_url(url: str, dst: StrPath) -> None:
+    """Download ``url`` (http or https) to the file ``dst``, with a progress bar.
+
+    ``dst`` appears only once the whole file has come.
+    """
+    if urlparse(url).scheme not in ("http", "https"):
+        raise ValueError(f"Expected an http or https address, got {url!r}.")
+    LOGGER.info(f'* url="{url}"')
+    LOGGER.info(f'* destination="{dst}"')
+    with urlopen(url) as response, atomic_write(dst) as file:
+        size = response.headers.get("Content-Length")
+        total = int(size) if size else None
+        done = 0
+        with tqdm(total=total, unit="B", unit_scale=True, disable=None) as bar:
+            while block := response.read(1 << 20):
+                file.write(block)
+                bar.update(len(block))
+                done += len(block)
+        if total is not None and done != total:
+            raise OSError(f"{url} ended after {done} of {total} bytes: download it again.")

@@ -1,0 +1,47 @@
+"""Archives unpack into their folder and nowhere else."""
+
+import io
+import tarfile
+import zipfile
+
+import pytest
+from dassl.data.datasets.archive import extract_archive
+
+
+def make_tar(path, name, link=None):
+    member = tarfile.TarInfo(name)
+    with tarfile.open(path, "w:gz") as archive:
+        if link is None:
+            member.size = 2
+            archive.addfile(member, io.BytesIO(b"ok"))
+        else:
+            member.type, member.linkname = tarfile.SYMTYPE, link
+            archive.addfile(member)
+
+
+def make_zip(path, name):
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(name, "ok")
+
+
+@pytest.mark.parametrize(("make", "file"), [(make_tar, "a.tar.gz"), (make_zip, "a.zip")])
+def test_members_stay_inside(tmp_path, make, file):
+    folder = tmp_path / "data"
+    folder.mkdir()
+    make(folder / file, "images/a.txt")
+    extract_archive(folder / file, folder)
+    assert (folder / "images" / "a.txt").read_text() == "ok"
+
+    for name in ("../out.txt", str(tmp_path / "out.txt")):
+        make(folder / file, name)
+        with pytest.raises(ValueError, match="would land outside"):
+            extract_archive(folder / file, folder)
+    assert not (tmp_path / "out.txt").exists()
+
+
+def test_links_stay_inside(tmp_path):
+    make_tar(tmp_path / "a.tar.gz", "link", link="../../etc")
+    with pytest.raises(ValueError, match="would land outside"):
+        extract_archive(tmp_path / "a.tar.gz", tmp_path)
+    with pytest.raises(ValueError, match="expected .zip, .tar"):
+        extract_archive(tmp_path / "a.rar", tmp_path)

@@ -1,0 +1,102 @@
+"""Loaders: batches, the last partial batch, and the same draws for the same seed."""
+
+import pytest
+import torch
+from dassl.data import DataManager, DatasetWrapper, build_data_loader
+from dassl.utils import set_random_seed
+
+
+def indices(loader):
+    return [batch["index"].tolist() for batch in loader]
+
+
+def test_batches_hold_what_trainers_read(cfg):
+    dm = DataManager(cfg)
+    batch = next(iter(dm.train_loader_x))
+    assert batch["img"].shape == (8, 3, 8, 8) and batch["img"].dtype == torch.float32
+    assert set(batch) == {"img", "label", "domain", "impath", "index"}
+    for label, impath, index in zip(batch["label"], batch["impath"], batch["index"], strict=True):
+        datum = dm.dataset.train_x[index]
+        assert (datum.label, datum.impath) == (label, impath)
+    assert (dm.num_classes, dm.lab2cname[2], len(dm.val_loader), len(dm.test_loader)) == (
+        3, "blue", 1, 1,
+    )
+
+
+@pytest.mark.parametrize(
+    ("size", "is_train", "sizes"),
+    [(7, True, [7, 7, 7, 7]), (30, True, [30]), (31, True, [30]), (7, False, [7, 7, 7, 7, 2])],
+)
+def test_last_partial_batch(cfg, size, is_train, sizes):
+    source = DataManager(cfg).dataset.train_x
+    loader = build_data_loader(cfg, data_source=source, batch_size=size, is_train=is_train,
+                               tfm=lambda image: torch.zeros(1))
+    assert [len(batch) for batch in indices(loader)] == sizes
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_same_seed_same_order_and_augmentation(cfg, workers):
+    cfg.DATALOADER.NUM_WORKERS = workers
+    # One step for each generator: torch (crop), Python's (translation), numpy's (cutout).
+    cfg.INPUT.TRANSFORMS = ("random_resized_crop", "random_translation", "cutout", "normalize")
+    cfg.INPUT.CUTOUT_LEN = 3
+
+    def epoch(seed):
+        set_random_seed(seed)
+        batches = list(DataManager(cfg).train_loader_x)
+        return torch.cat([b["index"] for b in batches]), torch.cat([b["img"] for b in batches])
+
+    first, again, other = epoch(1), epoch(1), epoch(2)
+    assert torch.equal(first[0], again[0]) and torch.equal(first[1], again[1])
+    assert not torch.equal(first[0], other[0])
+
+
+def test_epochs_differ_in_order(cfg):
+    set_random_seed(1)
+    loader = DataManager(cfg).train_loader_x
+    assert indices(loader) != indices(loader)
+
+
+def test_several_transforms_and_copies(cfg):
+    source = DataManager(cfg).dataset.train_x
+    plain = DatasetWrapper(cfg, source, transform=None)[1]
+    assert plain["img"].size == (16, 12)
+
+    def size(image):
+        return torch.tensor(image.size)
+
+    pair = DatasetWrapper(cfg, source, transform=[size, size])[0]
+    assert set(pair) >= {"img", "img2"}
+    cfg.DATALOADER.K_TRANSFORMS = 2
+    cfg.DATALOADER.RETURN_IMG0 = True
+    sample = DatasetWrapper(cfg, source, transform=size, is_train=True)[0]
+    assert len(sample["img"]) == 2 and sample["img0"].shape == (3, 8, 8)
+    assert torch.is_tensor(DatasetWrapper(cfg, source, transform=size, is_train=False)[0]["img"])
+    with pytest.raises(ValueError, match="K_TRANSFORMS = 2 needs a transform"):
+        DatasetWrapper(cfg, source, is_train=True)
+
+
+def test_custom_parts_are_used(cfg):
+    wrapped = []
+
+    def wrapper(cfg, data_source, transform=None, is_train=False):
+        wrapped.append((transform, is_train))
+        return DatasetWrapper(cfg, data_source, transform, is_train)
+
+    DataManager(cfg, custom_tfm_train=abs, custom_tfm_test=round, dataset_wrapper=wrapper)
+    assert wrapped == [(abs, True), (round, False), (round, False)]
+
+
+def test_errors(cfg):
+    with pytest.raises(ValueError, match="test loader needs images.*DATASET.ROOT"):
+        build_data_loader(cfg, data_source=[], is_train=False)
+    cfg.DATALOADER.TRAIN_X.SAMPLER = "RandomSample"
+    with pytest.raises(ValueError, match="Did you mean 'RandomSampler'"):
+        DataManager(cfg)
+
+
+def test_summary_table(cfg, capsys):
+    DataManager(cfg)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[-1] for line in lines if line.startswith("# ")] == ["3", "30", "6", "12"]
+    assert "Dataset    EngineToyData" in lines
