@@ -15,11 +15,12 @@ from pathlib import Path
 import yaml
 from dassl.config import get_cfg_default
 from dassl.engine import build_trainer
-from dassl.utils import collect_env_info, set_random_seed, setup_logger
+from dassl.utils import set_random_seed, setup_logger
 from yacs.config import CfgNode
 
 import datasets
 import trainers
+from trainers.results import versions
 
 ROOT = Path(__file__).resolve().parent
 CONFIGS = ROOT / "configs"
@@ -68,8 +69,8 @@ def setup_cfg(args: argparse.Namespace) -> CfgNode:
     _merge_flags(cfg, args)
     _merge_pairs(cfg, args.opts)
     _check(cfg)
-    if not cfg.OUTPUT_DIR or cfg.OUTPUT_DIR == get_cfg_default().OUTPUT_DIR:
-        cfg.OUTPUT_DIR = str(default_output(cfg, method_file))
+    if cfg.OUTPUT_DIR in ("", get_cfg_default().OUTPUT_DIR):
+        cfg.OUTPUT_DIR = cfg.RESUME or str(default_output(cfg, method_file))
     cfg.freeze()
     return cfg
 
@@ -102,7 +103,9 @@ def _merge_file(cfg: CfgNode, path: Path) -> None:
     try:
         content = yaml.safe_load(path.read_text()) or {}
     except yaml.YAMLError as error:
-        raise ValueError(f"Configuration file {path} is not valid YAML: {error}") from error
+        raise ValueError(
+            f"Configuration file {path} is not valid YAML: {' '.join(str(error).split())}"
+        ) from error
     _check_keys(cfg, flatten(content), str(path))
     _merge(cfg, lambda: cfg.merge_from_other_cfg(CfgNode(content)), str(path))
 
@@ -164,10 +167,12 @@ def _check(cfg: CfgNode) -> None:
 def _check_output(cfg: CfgNode) -> None:
     """A run never goes on top of another by accident."""
     folder = Path(cfg.OUTPUT_DIR)
-    if not cfg.RESUME and folder.is_dir() and any(folder.iterdir()):
+    # A run that was refused leaves its log behind, which shall not stand in the next one's way.
+    held = [p.name for p in folder.glob("*") if not p.name.startswith("log.txt")]
+    if held and not cfg.RESUME:
         raise ValueError(
-            f"Output folder {folder} is not empty: pass another --output-dir, delete it, or pass "
-            f"--resume {folder} to go on with the run in it."
+            f"Output folder {folder} holds a run already ({', '.join(sorted(held))}): pass another "
+            f"--output-dir, delete it, or pass --resume {folder} to go on with the run in it."
         )
 
 
@@ -178,7 +183,7 @@ def build(args: argparse.Namespace, cfg: CfgNode):
     setup_logger(cfg.OUTPUT_DIR)
     logger.info("Command: %s", " ".join(sys.argv))
     logger.info("%s", cfg)
-    logger.info("%s", collect_env_info())
+    logger.info("Versions: %s", versions())
     if cfg.SEED >= 0:
         logger.info("Setting fixed seed: %d", cfg.SEED)
         set_random_seed(cfg.SEED)

@@ -26,9 +26,7 @@ def _summary(label: str, rows: Sequence[Mapping]) -> dict:
     new = [row["new"]["accuracy"] for row in rows]
     own = [harmonic_mean(b, n) for b, n in zip(base, new, strict=True)]
     mean = harmonic_mean(statistics.mean(base), statistics.mean(new))
-    seconds = [
-        sum(sum(row[part]["seconds"].values()) for part in ("base", "new")) for row in rows
-    ]
+    seconds = [sum(sum(row[part]["seconds"].values()) for part in ("base", "new")) for row in rows]
     return {
         "method": label,
         "seeds": len(rows),

@@ -6,9 +6,9 @@ Letters: J prompted layers, T prompt tokens, r rank, d_t and d_v the widths of t
 from dataclasses import dataclass
 
 import torch
-from clip.model import CLIP
 from torch import Tensor, nn
 
+from prompting.backbone import Backbone, require_transformer
 from prompting.text import tokenize
 
 NOISE = 0.02  # standard deviation of random prompts, as in CoOp and its descendants
@@ -41,7 +41,7 @@ def context_text(context: str, n_ctx: int) -> str:
 
 
 def initial_prompts(
-    model: CLIP,
+    backbone: Backbone,
     context: str,
     tokens: tuple[int, int],
     depths: tuple[int, int],
@@ -55,9 +55,11 @@ def initial_prompts(
         depths: J of the text and of the image tower.
 
     Raises:
-        ValueError: a T below 1, a depth below 0 or beyond the tower's layers, a context of fewer
-            than T tokens.
+        ValueError: a backbone without a transformer image tower, a T below 1, a depth below 0 or
+            beyond the tower's layers, a context of fewer than T tokens.
     """
+    require_transformer(backbone)
+    model = backbone.model
     for tower, count, depth, layers in (
         ("text", tokens[0], depths[0], model.transformer.layers),
         ("vision", tokens[1], depths[1], model.visual.transformer.layers),

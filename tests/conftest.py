@@ -1,13 +1,17 @@
 """Tiny CLIPs with random weights, of OpenAI's architecture, that cost milliseconds."""
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
 from clip.model import CLIP
+from PIL import Image
 
+import train
 from prompting import Backbone
 
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
@@ -55,3 +59,59 @@ def tiny_clip() -> CLIP:
 @pytest.fixture
 def tiny_backbone(tiny_clip) -> Backbone:
     return Backbone(tiny_clip, "tiny", "0" * 64, "fp32", torch.device("cpu"))
+
+
+def write_dataset(root: Path, classes: int, images: int = 3) -> None:
+    """A miniature Caltech101: `images` of each class in each split, CoOp's layout and split."""
+    folder = root / "caltech-101" / "101_ObjectCategories"
+    split = {"train": [], "val": [], "test": []}
+    names = ["face", "leopard", "motorbike", "accordion", "airplane", "anchor", "ant", "barrel"]
+    for label, name in enumerate(names[:classes]):
+        (folder / name).mkdir(parents=True)
+        for part in split:
+            for index in range(images):
+                path = f"{name}/{part}_{index}.jpg"
+                colour = (label * 30, index * 60, 100)
+                Image.new("RGB", (40, 36), colour).save(folder / path)
+                split[part].append([path, label, name])
+    (root / "caltech-101" / "split_zhou_Caltech101.json").write_text(json.dumps(split))
+
+
+@pytest.fixture(scope="session")
+def tiny_file(tmp_path_factory) -> str:
+    """A state dict on disk, of a tiny CLIP deep enough for the default depth of 9."""
+    path = tmp_path_factory.mktemp("backbone") / "tiny.pth"
+    torch.save(build_clip(layers=9).state_dict(), path)
+    return str(path)
+
+
+@pytest.fixture(scope="session")
+def tiny_root(tmp_path_factory) -> Path:
+    """A data folder with a Caltech101 of four classes."""
+    root = tmp_path_factory.mktemp("data")
+    write_dataset(root, classes=4)
+    return root
+
+
+@pytest.fixture
+def run(tiny_file, tiny_root, tmp_path):
+    """Call train.py on the miniature data with the tiny CLIP; returns results.json, if any."""
+
+    def call(trainer: str, name: str, *arguments: str, **flags: str) -> dict | None:
+        fixed = {
+            "root": str(tiny_root),
+            "seed": "1",
+            "trainer": trainer,
+            "output-dir": str(tmp_path / name),
+            "dataset-config-file": str(CONFIGS / "datasets" / "caltech101.yaml"),
+            "backbone": tiny_file,
+        }
+        given = {key.replace("_", "-"): value for key, value in flags.items()}
+        flat = [part for key, value in {**fixed, **given}.items() for part in (f"--{key}", value)]
+        pairs = ("DATALOADER.NUM_WORKERS", "0", "OPTIM.MAX_EPOCH", "2", "DATASET.NUM_SHOTS", "2")
+        options = [a for a in arguments if a.startswith("--")]
+        train.main([*flat, *options, *pairs, *[a for a in arguments if not a.startswith("--")]])
+        results = tmp_path / name / "results.json"
+        return json.loads(results.read_text()) if results.exists() else None
+
+    return call

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from dassl.engine import TrainerX
 from dassl.metrics import compute_accuracy
 from dassl.optim import build_lr_scheduler, build_optimizer
-from dassl.utils import load_checkpoint, load_pretrained_weights, save_checkpoint
+from dassl.utils import load_checkpoint, load_pretrained_weights
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
@@ -123,29 +123,15 @@ class PromptTrainer(TrainerX):
 
     # Checkpoints: the prompts, and what is needed to know them again
 
-    def save_model(
-        self,
-        epoch: int,
-        directory: str,
-        is_best: bool = False,
-        val_result: float | None = None,
-        model_name: str = "",
-    ) -> None:
-        """Write OUTPUT_DIR/prompt_learner/model.pth.tar-<epoch>: plain tensors and values only."""
-        checkpoint = {
-            "state_dict": self.model.learner.state_dict(),
-            "epoch": epoch + 1,
-            "optimizer": self.optim.state_dict(),
-            "scheduler": self.sched.state_dict(),
-            "val_result": None if val_result is None else float(val_result),
+    def make_checkpoint(self, name: str, epoch: int, val_result: float | None) -> dict:
+        """Dassl's keys, of the prompts alone, and where they come from: all plain values."""
+        return {
+            **super().make_checkpoint(name, epoch, val_result),
             "trainer": self.cfg.TRAINER.NAME,
             "classnames": list(self.dm.dataset.classnames),
             "backbone": {"name": self.backbone.name, "sha256": self.backbone.sha256},
             "config": self.cfg.dump(),
         }
-        save_checkpoint(
-            checkpoint, str(Path(directory) / MODEL_NAME), is_best=is_best, model_name=model_name
-        )
 
     def load_model(self, directory: str, epoch: int | None = None) -> None:
         """Load prompts, whatever classes they were trained on.
@@ -161,11 +147,20 @@ class PromptTrainer(TrainerX):
             logger.info("load_model() is skipped: no model directory is given")
             return
         path = _checkpoint_path(Path(directory) / MODEL_NAME, epoch)
+        checkpoint = self._read_checkpoint(path)
+        self.model.learner.load_state_dict(checkpoint["state_dict"])
+        logger.info("Loaded prompts from %s (epoch %s)", path, checkpoint["epoch"])
+
+    def resume_model_if_exist(self, directory: str) -> int:
+        """Go on with the run in `directory`, after the checks of `load_model`."""
+        self._read_checkpoint(_checkpoint_path(Path(directory) / MODEL_NAME, None, best=False))
+        return super().resume_model_if_exist(directory)
+
+    def _read_checkpoint(self, path: Path) -> Mapping:
         checkpoint = load_checkpoint(str(path))
         self._check_origin(checkpoint, path)
         _check_shapes(self.model.learner, checkpoint["state_dict"], path)
-        self.model.learner.load_state_dict(checkpoint["state_dict"])
-        logger.info("Loaded prompts from %s (epoch %s)", path, checkpoint["epoch"])
+        return checkpoint
 
     def _check_origin(self, checkpoint: Mapping, path: Path) -> None:
         found = checkpoint.get("trainer", self.cfg.TRAINER.NAME)
@@ -192,10 +187,10 @@ def _fit_input_size(cfg: CfgNode, backbone: Backbone) -> None:
         cfg.freeze()
 
 
-def _checkpoint_path(folder: Path, epoch: int | None) -> Path:
+def _checkpoint_path(folder: Path, epoch: int | None, best: bool = True) -> Path:
     if epoch:
         path = folder / f"model.pth.tar-{epoch}"
-    elif (folder / "model-best.pth.tar").exists():
+    elif best and (folder / "model-best.pth.tar").exists():
         path = folder / "model-best.pth.tar"
     elif (folder / "checkpoint").exists():
         path = folder / (folder / "checkpoint").read_text().strip()

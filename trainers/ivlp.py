@@ -28,7 +28,7 @@ class IVLP(PromptTrainer):
     def build_prompted(self, names: list[str], generator: torch.Generator) -> PromptedCLIP:
         options = self.options
         start = initial_prompts(
-            self.backbone.model,
+            self.backbone,
             options.CTX_INIT,
             (options.N_CTX_TEXT, options.N_CTX_VISION),
             (options.PROMPT_DEPTH_TEXT, options.PROMPT_DEPTH_VISION),

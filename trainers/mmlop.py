@@ -65,7 +65,7 @@ class MMLoP(PromptTrainer):
     def _build_learner(self, generator: torch.Generator) -> nn.Module:
         options = self.options
         start = initial_prompts(
-            self.backbone.model,
+            self.backbone,
             options.CTX_INIT,
             (options.N_CTX, options.N_CTX),
             (options.PROMPT_DEPTH_TEXT, options.PROMPT_DEPTH_VISION),

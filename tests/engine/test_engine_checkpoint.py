@@ -26,7 +26,11 @@ def test_layout(tmp_path):
     save_checkpoint(state(5), tmp_path / "m", model_name="last.pth")
     names = {path.name for path in (tmp_path / "m").iterdir()}
     assert names == {
-        "checkpoint", "model.pth.tar-3", "model.pth.tar-4", "model-best.pth.tar", "last.pth",
+        "checkpoint",
+        "model.pth.tar-3",
+        "model.pth.tar-4",
+        "model-best.pth.tar",
+        "last.pth",
     }
     assert (tmp_path / "m" / "checkpoint").read_text() == "last.pth\n"
     assert load_checkpoint(tmp_path / "m" / "model-best.pth.tar")["epoch"] == 4

@@ -37,7 +37,9 @@ def test_a_family_yaml_merges(tmp_path):
 def test_unset_keys_keep_upstreams_values():
     cfg = get_cfg_default()
     assert (cfg.OPTIM.WEIGHT_DECAY, cfg.OPTIM.MOMENTUM, cfg.OPTIM.WARMUP_RECOUNT) == (
-        5e-4, 0.9, True,
+        5e-4,
+        0.9,
+        True,
     )
     assert cfg.INPUT.RRCROP_SCALE == (0.08, 1.0)
     assert (cfg.TEST.FINAL_MODEL, cfg.TRAIN.CHECKPOINT_FREQ) == ("last_step", 0)

@@ -19,7 +19,10 @@ def test_batches_hold_what_trainers_read(cfg):
         datum = dm.dataset.train_x[index]
         assert (datum.label, datum.impath) == (label, impath)
     assert (dm.num_classes, dm.lab2cname[2], len(dm.val_loader), len(dm.test_loader)) == (
-        3, "blue", 1, 1,
+        3,
+        "blue",
+        1,
+        1,
     )
 
 
@@ -29,8 +32,13 @@ def test_batches_hold_what_trainers_read(cfg):
 )
 def test_last_partial_batch(cfg, size, is_train, sizes):
     source = DataManager(cfg).dataset.train_x
-    loader = build_data_loader(cfg, data_source=source, batch_size=size, is_train=is_train,
-                               tfm=lambda image: torch.zeros(1))
+    loader = build_data_loader(
+        cfg,
+        data_source=source,
+        batch_size=size,
+        is_train=is_train,
+        tfm=lambda image: torch.zeros(1),
+    )
     assert [len(batch) for batch in indices(loader)] == sizes
 
 

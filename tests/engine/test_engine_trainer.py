@@ -23,7 +23,11 @@ def test_trains_saves_tests_and_loads(cfg, tmp_path, capsys):
     assert {p.name for p in folder.iterdir()} == {"checkpoint", "model.pth.tar-6"}
     assert any((tmp_path / "out" / "tensorboard").iterdir())
     assert set(load_checkpoint(folder / "model.pth.tar-6")) >= {
-        "state_dict", "epoch", "optimizer", "scheduler", "val_result",
+        "state_dict",
+        "epoch",
+        "optimizer",
+        "scheduler",
+        "val_result",
     }
     lines = re.findall(
         r"^epoch \[(\d)/6\] batch \[(\d)/3\] time \d+\.\d{3} \(\d+\.\d{3}\) "

@@ -25,12 +25,16 @@ def clip_cfg(cfg):
 
 
 def test_family_training_transform(clip_cfg, image):
-    reference = T.Compose([
-        T.RandomResizedCrop((32, 32), scale=(0.08, 1.0), interpolation=InterpolationMode.BICUBIC),
-        T.RandomHorizontalFlip(),
-        T.ToTensor(),
-        T.Normalize(clip_cfg.INPUT.PIXEL_MEAN, clip_cfg.INPUT.PIXEL_STD),
-    ])
+    reference = T.Compose(
+        [
+            T.RandomResizedCrop(
+                (32, 32), scale=(0.08, 1.0), interpolation=InterpolationMode.BICUBIC
+            ),
+            T.RandomHorizontalFlip(),
+            T.ToTensor(),
+            T.Normalize(clip_cfg.INPUT.PIXEL_MEAN, clip_cfg.INPUT.PIXEL_STD),
+        ]
+    )
     transform = build_transform(clip_cfg, is_train=True)
     for seed in range(5):
         torch.manual_seed(seed)
@@ -49,12 +53,30 @@ def test_family_test_transform(clip_cfg, image):
 
 
 def test_order_does_not_depend_on_the_config(clip_cfg):
-    names = ("instance_norm", "cutout", "normalize", "gaussian_blur", "randomgrayscale",
-             "colorjitter", "randaugment", "random_flip", "random_crop", "random_translation")
+    names = (
+        "instance_norm",
+        "cutout",
+        "normalize",
+        "gaussian_blur",
+        "randomgrayscale",
+        "colorjitter",
+        "randaugment",
+        "random_flip",
+        "random_crop",
+        "random_translation",
+    )
     steps = build_transform(clip_cfg, choices=names).transforms
     assert [type(step).__name__ for step in steps] == [
-        "RandomTranslation", "RandomCrop", "RandomHorizontalFlip", "RandAugment", "ColorJitter",
-        "RandomGrayscale", "RandomApply", "ToTensor", "Cutout", "Normalize",
+        "RandomTranslation",
+        "RandomCrop",
+        "RandomHorizontalFlip",
+        "RandAugment",
+        "ColorJitter",
+        "RandomGrayscale",
+        "RandomApply",
+        "ToTensor",
+        "Cutout",
+        "Normalize",
         "InstanceNormalization",
     ]
 

@@ -20,7 +20,7 @@ TEMPLATES = ("a photo of a {}.", "art of a {}.", "{} texture.")
 
 def learner_for(backbone):
     generator = torch.Generator().manual_seed(0)
-    start = initial_prompts(backbone.model, "a photo of a", (4, 4), (3, 3), generator)
+    start = initial_prompts(backbone, "a photo of a", (4, 4), (3, 3), generator)
     return FullRankPrompts(start)
 
 

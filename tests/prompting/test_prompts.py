@@ -112,29 +112,29 @@ def test_unknown_start():
         LowRankPrompts(start(), 1, True, "xavier", generator())
 
 
-def test_initial_prompts_are_the_words_and_noise(tiny_clip):
+def test_initial_prompts_are_the_words_and_noise(tiny_backbone, tiny_clip):
     import clip
 
-    begin = initial_prompts(tiny_clip, "a photo of a", (4, 2), (3, 4), generator())
+    begin = initial_prompts(tiny_backbone, "a photo of a", (4, 2), (3, 4), generator())
     words = tiny_clip.token_embedding(clip.tokenize("a photo of a"))[0, 1:5]
     torch.testing.assert_close(begin.text[0], words)
     assert begin.text.shape == (3, 4, 64) and begin.vision.shape == (4, 2, 128)
     for noise in (begin.text[1:], begin.vision):
         assert noise.std().item() == pytest.approx(0.02, rel=0.1)
-    again = initial_prompts(tiny_clip, "a photo of a", (4, 2), (3, 4), generator())
+    again = initial_prompts(tiny_backbone, "a photo of a", (4, 2), (3, 4), generator())
     assert torch.equal(begin.text, again.text) and torch.equal(begin.vision, again.vision)
 
 
 @pytest.mark.parametrize("depths", [(5, 1), (1, 5), (-1, 1)])
-def test_depth_beyond_the_tower(tiny_clip, depths):
+def test_depth_beyond_the_tower(tiny_backbone, depths):
     message = "PROMPT_DEPTH for the .* tower is .*: this backbone takes 0 to 4"
     with pytest.raises(ValueError, match=message):
-        initial_prompts(tiny_clip, "a photo of a", (4, 4), depths, generator())
+        initial_prompts(tiny_backbone, "a photo of a", (4, 4), depths, generator())
 
 
-def test_no_prompt_tokens(tiny_clip):
+def test_no_prompt_tokens(tiny_backbone):
     with pytest.raises(ValueError, match="N_CTX for the text tower is 0: it must be at least 1"):
-        initial_prompts(tiny_clip, "", (0, 4), (1, 1), generator())
+        initial_prompts(tiny_backbone, "", (0, 4), (1, 1), generator())
 
 
 def test_context_text():

@@ -67,25 +67,29 @@ class TrainerBase:
         val_result: float | None = None,
         model_name: str = "",
     ) -> None:
-        """Write a checkpoint of every model to ``directory/<name>`` after epoch ``epoch``.
-
-        Beside upstream's keys it holds ``rng``, so that a resumed run draws as it would have.
-        """
+        """Write a checkpoint of every model to ``directory/<name>`` after epoch ``epoch``."""
         for name in self.get_model_names():
-            optim, sched = self._optims[name], self._scheds[name]
             save_checkpoint(
-                {
-                    "state_dict": self._models[name].state_dict(),
-                    "epoch": epoch + 1,
-                    "optimizer": None if optim is None else optim.state_dict(),
-                    "scheduler": None if sched is None else sched.state_dict(),
-                    "val_result": val_result,
-                    "rng": get_rng_state(),
-                },
+                self.make_checkpoint(name, epoch, val_result),
                 Path(directory) / name,
                 is_best=is_best,
                 model_name=model_name,
             )
+
+    def make_checkpoint(self, name: str, epoch: int, val_result: float | None) -> dict[str, Any]:
+        """What ``save_model`` writes for a model; a trainer may add plain values (not upstream's).
+
+        Beside upstream's keys it holds ``rng``, so that a resumed run draws as it would have.
+        """
+        optim, sched = self._optims[name], self._scheds[name]
+        return {
+            "state_dict": self._models[name].state_dict(),
+            "epoch": epoch + 1,
+            "optimizer": None if optim is None else optim.state_dict(),
+            "scheduler": None if sched is None else sched.state_dict(),
+            "val_result": val_result,
+            "rng": get_rng_state(),
+        }
 
     def resume_model_if_exist(self, directory: str) -> int:
         """Load the latest checkpoint of every model; returns the epoch to go on with, or 0."""

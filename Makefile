@@ -1,0 +1,30 @@
+# Two commands for a fresh machine: `make demo` and `make test`. Both make .venv first.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.installed
+
+.PHONY: demo test lint install clean
+
+demo: $(READY)
+	$(BIN)/python -m benchmark.demo
+
+test: $(READY)
+	$(BIN)/python -m pytest
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+install: $(READY)
+
+# CONSTRAINTS=constraints.txt installs the exact set that was last tested.
+$(READY): requirements.txt engine/pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 10) else "Python 3.10 or newer is needed, this is " + sys.version)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install -r requirements.txt $(if $(CONSTRAINTS),-c $(CONSTRAINTS))
+	touch $@
+
+clean:
+	rm -rf $(VENV)

@@ -1,0 +1,130 @@
+"""Wrong input ends in one sentence and status 2, before any training."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import train
+from trainers.base import PromptTrainer
+
+ROOT = Path(train.__file__).parent
+
+CASES = {
+    "unknown key": (
+        ("TRAINER.MMLOP.RNAK", "1"),
+        'Unknown key "TRAINER.MMLOP.RNAK" in the command line; the nearest known is '
+        '"TRAINER.MMLOP.RANK".',
+    ),
+    "key without value": (("TRAINER.MMLOP.RANK",), '"TRAINER.MMLOP.RANK" has no value'),
+    "value of another type": (("TRAINER.MMLOP.RANK", "one"), "In the command line: Type mismatch"),
+    "rank 0": (("TRAINER.MMLOP.RANK", "0"), "RANK is 0: it must be between 1 and"),
+    "rank above T": (("TRAINER.MMLOP.RANK", "5"), "RANK is 5: it must be between 1 and"),
+    "depth": (("TRAINER.MMLOP.PROMPT_DEPTH_TEXT", "99"), "PROMPT_DEPTH for the text tower is 99"),
+    "init": (("TRAINER.MMLOP.INIT", "best"), 'INIT "best" is unknown: choose svd, normal, zero'),
+    "precision": (("TRAINER.MMLOP.PREC", "fp8"), 'Precision "fp8" is unknown: choose fp32'),
+    "short context": (("TRAINER.MMLOP.CTX_INIT", "a photo"), "fewer than the N_CTX of 4"),
+    "long context": (
+        ("TRAINER.MMLOP.N_CTX", "74", "TRAINER.MMLOP.CTX_INIT", ""),
+        '" has 76 tokens, and CLIP takes 75: shorten the context (N_CTX, CTX_INIT)',
+    ),
+    "classes": (("DATASET.SUBSAMPLE_CLASSES", "novel"), "SUBSAMPLE_CLASSES must be one of"),
+    "shots": (("DATASET.NUM_SHOTS", "0"), "NUM_SHOTS must be at least 1, or -1 for all, got 0"),
+}
+
+
+@pytest.fixture
+def refused(run, capsys, monkeypatch):
+    """Run, expecting a refusal; returns what was said."""
+
+    def call(*arguments, trainer="MMLoP", name="refused", **flags):
+        with monkeypatch.context() as patch:
+            patch.setattr(PromptTrainer, "forward_backward", lambda *_: pytest.fail("it trained"))
+            with pytest.raises(SystemExit) as error:
+                run(trainer, name, *arguments, **flags)
+        assert error.value.code == 2
+        said = capsys.readouterr().err.strip().splitlines()
+        assert len(said) == 1 and said[0].startswith("train.py: ")
+        return said[0]
+
+    return call
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_wrong_options(refused, case):
+    pairs, message = CASES[case]
+    assert message in refused(*pairs)
+
+
+def test_unknown_names(refused):
+    assert "MMLoP" in refused(trainer="MMLop")
+    assert "Caltech101" in refused("DATASET.NAME", "Caltech-101")
+    assert "is neither a file nor a known name" in refused(backbone="ViT-B16")
+
+
+def test_missing_folders_and_files(refused, tmp_path):
+    assert "which is no folder; set it with --root" in refused(root=str(tmp_path / "nowhere"))
+    (tmp_path / "empty").mkdir()
+    assert "expects the folder" in refused(root=str(tmp_path / "empty"))
+    assert "absent.yaml does not exist" in refused(config_file="absent.yaml")
+    assert "is not a .yaml file" in refused(config_file=str(ROOT / "train.py"))
+    (tmp_path / "broken.yaml").write_text("A: [")
+    assert "is not valid YAML" in refused(config_file=str(tmp_path / "broken.yaml"))
+    (tmp_path / "unknown.yaml").write_text("OPTIM:\n  LRR: 1.0\n")
+    message = refused(config_file=str(tmp_path / "unknown.yaml"))
+    assert 'Unknown key "OPTIM.LRR"' in message and '"OPTIM.LR"' in message
+
+
+def test_resnet_backbone(refused, tmp_path):
+    from clip.model import CLIP
+
+    torch.save(
+        CLIP(64, 32, (1, 1, 1, 1), 64, None, 77, 49408, 64, 1, 1).state_dict(), tmp_path / "RN.pth"
+    )
+    assert "ResNet image tower, and prompts need a transformer" in refused(
+        backbone=str(tmp_path / "RN.pth")
+    )
+
+
+def test_a_folder_that_holds_a_run(run, refused):
+    run("ZeroshotCLIP", "refused")
+    assert "(config.yaml, results.json): pass another --output-dir" in refused()
+
+
+def test_checkpoints_that_do_not_fit(run, refused, tmp_path, tiny_file):
+    run("MMLoP", "trained")
+    trained = {"model_dir": str(tmp_path / "trained")}
+    message = refused("--eval-only", "TRAINER.MMLOP.RANK", "2", name="a", **trained)
+    assert "holds other prompts than this configuration asks for" in message
+    assert "expected up [9, 4, 2]" in message and "found up [9, 4, 1]" in message
+    assert "holds prompts of MMLoP: pass --trainer MMLoP" in refused(
+        "--eval-only", trainer="IVLP", name="b", **trained
+    )
+    message = refused("--eval-only", name="c", load_epoch="7", **trained)
+    assert "model.pth.tar-7; the folder holds model.pth.tar-2" in message
+    message = refused("--eval-only", name="d", model_dir=str(tmp_path / "nowhere"))
+    assert "the folder holds nothing" in message
+
+    weights = torch.load(tiny_file, weights_only=True)
+    other = {key: value + 1e-3 for key, value in weights.items()}
+    torch.save(other, tmp_path / "other.pth")
+    message = refused("--eval-only", name="e", backbone=str(tmp_path / "other.pth"), **trained)
+    assert "and these weights are another" in message
+
+
+def test_no_trainer():
+    with pytest.raises(ValueError, match="No method is named: pass --trainer MMLoP"):
+        train.setup_cfg(train.parse_args([]))
+
+
+def test_the_command_itself_exits_with_one_sentence(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "train.py", "--trainer", "MMLoP", "OPTIM.LRR", "1"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2 and done.stdout == ""
+    assert 'Unknown key "OPTIM.LRR"' in done.stderr and "Traceback" not in done.stderr

@@ -1,0 +1,237 @@
+"""Whole runs through train.py: what they learn, what they leave alone, what they write."""
+
+import json
+
+import pytest
+import torch
+from clip.model import CLIP
+
+import train
+from prompting.backbone import load_backbone
+
+
+def read(path):
+    return torch.load(path, weights_only=True)
+
+
+@pytest.mark.parametrize("trainer", ["MMLoP", "IVLP"])
+def test_train_on_base_then_evaluate_on_new(run, tmp_path, trainer, tiny_file):
+    base = run(trainer, "base", "DATASET.SUBSAMPLE_CLASSES", "base")
+    assert (base["classes"], base["total"], base["training_images"]) == (2, 6, 4)
+    assert base["accuracy"] == 100 * base["correct"] / base["total"]
+    assert base["seed"] == 1 and base["shots"] == 2 and base["subsample"] == "base"
+    assert base["seconds"]["training"] > 0 and base["peak_memory_mb"] > 100
+    assert base["config"]["TRAINER"]["NAME"] == trainer and base["versions"]["torch"]
+
+    folder = tmp_path / "base"
+    for name in ("config.yaml", "log.txt", "tensorboard", "prompt_learner/model.pth.tar-2"):
+        assert (folder / name).exists(), name
+    assert "* accuracy: " in (folder / "log.txt").read_text()
+    assert (folder / "prompt_learner" / "checkpoint").read_text().strip() == "model.pth.tar-2"
+
+    new = run(
+        trainer, "new", "--eval-only", "DATASET.SUBSAMPLE_CLASSES", "new", model_dir=str(folder)
+    )
+    assert (new["classes"], new["total"], new["epochs"]) == (2, 6, 0)
+    assert new["trainable_parameters"] == base["trainable_parameters"]
+
+
+def test_a_checkpoint_holds_the_prompts_and_their_origin(run, tmp_path, tiny_file):
+    run("MMLoP", "run")
+    checkpoint = read(tmp_path / "run" / "prompt_learner" / "model.pth.tar-2")
+    assert set(checkpoint["state_dict"]) == {"up", "text_down", "vision_down"}
+    assert checkpoint["epoch"] == 2 and checkpoint["trainer"] == "MMLoP"
+    assert checkpoint["classnames"] == ["face", "leopard", "motorbike", "accordion"]
+    assert checkpoint["backbone"] == {
+        "name": tiny_file,
+        "sha256": load_backbone(tiny_file).sha256,
+    }
+    assert "MMLOP" in checkpoint["config"]
+    assert (tmp_path / "run/prompt_learner/model.pth.tar-2").stat().st_size < 100_000
+
+
+def test_the_same_seed_gives_the_same_run(run, tmp_path):
+    first, again, other = (
+        run("MMLoP", name, seed=seed) for name, seed in (("a", "1"), ("b", "1"), ("c", "2"))
+    )
+    states = [
+        read(tmp_path / name / "prompt_learner" / "model.pth.tar-2")["state_dict"]
+        for name in ("a", "b", "c")
+    ]
+    assert first["accuracy"] == again["accuracy"]
+    for key in states[0]:
+        assert torch.equal(states[0][key], states[1][key])
+    assert any(not torch.equal(states[0][key], states[2][key]) for key in states[0])
+    assert other["seed"] == 2
+
+
+def test_a_resumed_run_ends_like_an_uninterrupted_one(run, tmp_path, monkeypatch):
+    run("MMLoP", "whole", "TRAIN.CHECKPOINT_FREQ", "1", "OPTIM.MAX_EPOCH", "4")
+
+    from trainers.base import PromptTrainer
+
+    after_epoch = PromptTrainer.after_epoch
+
+    def stop(self):
+        after_epoch(self)
+        if self.epoch == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(PromptTrainer, "after_epoch", stop)
+    with pytest.raises(KeyboardInterrupt):
+        run("MMLoP", "cut", "TRAIN.CHECKPOINT_FREQ", "1", "OPTIM.MAX_EPOCH", "4")
+    monkeypatch.undo()
+    resumed = str(tmp_path / "cut")
+    run("MMLoP", "cut", "TRAIN.CHECKPOINT_FREQ", "1", "OPTIM.MAX_EPOCH", "4", resume=resumed)
+    whole, cut = (
+        read(tmp_path / name / "prompt_learner" / "model.pth.tar-4")["state_dict"]
+        for name in ("whole", "cut")
+    )
+    for key in whole:
+        assert torch.equal(whole[key], cut[key])
+
+
+def build(tmp_path, tiny_file, tiny_root, *pairs):
+    args = train.parse_args(
+        ["--root", str(tiny_root), "--trainer", "MMLoP", "--seed", "1", "--backbone", tiny_file]
+        + ["--output-dir", str(tmp_path / "built"), "DATASET.NAME", "Caltech101"]
+        + ["DATALOADER.NUM_WORKERS", "0", "DATASET.NUM_SHOTS", "2", *pairs]
+    )
+    return train.build(args, train.setup_cfg(args))
+
+
+def test_training_changes_the_prompts_and_nothing_else(tmp_path, tiny_file, tiny_root):
+    trainer = build(tmp_path, tiny_file, tiny_root, "OPTIM.MAX_EPOCH", "2")
+    before = {key: value.clone() for key, value in trainer.model.state_dict().items()}
+    frozen_text = trainer.model.frozen_text.clone()
+    trainer.train()
+    after = trainer.model.state_dict()
+    for key in before:
+        learned = key.startswith("learner.")
+        assert torch.equal(before[key], after[key]) != learned, key
+    assert torch.equal(frozen_text, trainer.model.frozen_text)
+    for name, parameter in trainer.model.named_parameters():
+        assert (parameter.grad is not None) == name.startswith("learner."), name
+
+
+def test_the_loss_is_the_paper_s(tmp_path, tiny_file, tiny_root):
+    """Every term recomputed from features of the model, with the configured weights."""
+    weights = ("TRAINER.MMLOP.TEXT_LOSS_WEIGHT", "3.0", "TRAINER.MMLOP.LOGITS_LOSS_WEIGHT", "2.0")
+    trainer = build(tmp_path, tiny_file, tiny_root, *weights)
+    model, images, labels = trainer.model, torch.randn(3, 3, 32, 32), torch.tensor([0, 3, 1])
+    terms, logits = trainer.loss_terms(images, labels)
+
+    text_prompts, vision_prompts = model.learner()
+    f, f0 = model.image_features(images, vision_prompts), model.image_features(images)
+    g = model.text_features(text_prompts)  # drift-corrected: UDC is on
+    scale = model.clip.logit_scale.exp()
+    expected = scale * f @ g.T
+    frozen = (scale * f0 @ model.frozen_text.T).softmax(dim=1)
+    torch.testing.assert_close(logits, expected)
+    picked = expected.softmax(dim=1)[range(3), labels]
+    torch.testing.assert_close(terms["loss_ce"], -picked.log().mean())
+    torch.testing.assert_close(terms["loss_image"], 10 * (f - f0).abs().mean())
+    torch.testing.assert_close(terms["loss_text"], 3 * (g - model.frozen_text).abs().mean())
+    divergence = (frozen * (frozen.log() - expected.log_softmax(dim=1))).sum() / 12
+    torch.testing.assert_close(terms["loss_logits"], 2 * divergence)
+
+
+ABLATION = {
+    "IVLP": ("LOW_RANK", "False", "SCL", "False", "UDC", "False"),
+    "low rank": ("SHARED_UP", "False", "SCL", "False", "UDC", "False"),
+    "consistency": ("SHARED_UP", "False", "UDC", "False"),
+    "drift correction": ("SHARED_UP", "False"),
+    "shared": (),
+    "rank 2": ("RANK", "2"),
+    "rank 4": ("RANK", "4"),
+}
+
+
+@pytest.mark.parametrize("row", ABLATION)
+def test_every_row_of_the_ablation_is_a_configuration(tmp_path, tiny_file, tiny_root, row):
+    pairs = [p if i % 2 else f"TRAINER.MMLOP.{p}" for i, p in enumerate(ABLATION[row])]
+    trainer = build(
+        tmp_path,
+        tiny_file,
+        tiny_root,
+        *pairs,
+        "TRAINER.MMLOP.PROMPT_DEPTH_TEXT",
+        "3",
+        "TRAINER.MMLOP.PROMPT_DEPTH_VISION",
+        "3",
+    )
+    keys = set(ABLATION[row][::2])
+    terms, _ = trainer.loss_terms(torch.randn(2, 3, 32, 32), torch.tensor([0, 1]))
+    assert (len(terms) == 4) == ("SCL" not in keys)
+    assert trainer.model.drift_correction == ("UDC" not in keys)
+    rank = {"rank 2": 2, "rank 4": 4}.get(row, 1)
+    expected = 3 * rank * (4 + 64 + 128)
+    if "LOW_RANK" in keys:
+        expected = 3 * 4 * (64 + 128)
+    elif "SHARED_UP" in keys:
+        expected = 3 * (4 + 64) + 3 * (4 + 128)
+    assert trainer.trainable_parameters == expected
+
+
+def test_mmlop_with_everything_off_is_ivlp(run, tmp_path):
+    off = [p if i % 2 else f"TRAINER.MMLOP.{p}" for i, p in enumerate(ABLATION["IVLP"])]
+    tokens = ("TRAINER.IVLP.N_CTX_TEXT", "4", "TRAINER.IVLP.N_CTX_VISION", "4")
+    depths = [
+        part
+        for node in ("MMLOP", "IVLP")
+        for tower in ("TEXT", "VISION")
+        for part in (f"TRAINER.{node}.PROMPT_DEPTH_{tower}", "4")
+    ]
+    run("MMLoP", "mmlop", *off, *depths)
+    run("IVLP", "ivlp", *tokens, *depths)
+    states = [
+        read(tmp_path / name / "prompt_learner" / "model.pth.tar-2")["state_dict"]
+        for name in ("mmlop", "ivlp")
+    ]
+    for key in ("text", "vision"):
+        assert torch.equal(states[0][key], states[1][key])
+
+
+@pytest.mark.parametrize("precision", ["amp", "bf16"])
+def test_other_precisions_train(run, precision, tmp_path):
+    run("MMLoP", "run", "TRAINER.MMLOP.PREC", precision)
+    state = read(tmp_path / "run" / "prompt_learner" / "model.pth.tar-2")
+    assert all(v.dtype == torch.float32 for v in state["state_dict"].values())
+    momenta = [s["momentum_buffer"] for s in state["optimizer"]["state"].values()]
+    assert all(m.dtype == torch.float32 for m in momenta)
+
+
+def test_zero_shot_uses_the_data_set_s_template_and_trains_nothing(run, tmp_path):
+    results = run("ZeroshotCLIP", "zs")
+    assert results["trainable_parameters"] == 0 and results["epochs"] == 0
+    assert 'Template: "a photo of a {}."' in (tmp_path / "zs" / "log.txt").read_text()
+
+
+def test_best_val_keeps_the_best(run, tmp_path):
+    run("MMLoP", "best", "TEST.FINAL_MODEL", "best_val")
+    assert (tmp_path / "best" / "prompt_learner" / "model-best.pth.tar").exists()
+
+
+VIT_B_16 = {(): 11_556, ("SHARED_UP", "False"): 11_592, ("LOW_RANK", "False"): 46_080}
+
+
+@pytest.fixture(scope="module")
+def vit_b_16(tmp_path_factory):
+    """Random weights in the shapes of ViT-B/16."""
+    torch.manual_seed(0)
+    model = CLIP(512, 224, 12, 768, 16, 77, 49408, 512, 8, 12)
+    path = tmp_path_factory.mktemp("vit") / "vit_b_16.pth"
+    torch.save(model.half().state_dict(), path)
+    return str(path)
+
+
+@pytest.mark.parametrize("options", VIT_B_16)
+def test_parameters_at_vit_b_16_shapes(run, vit_b_16, tmp_path, options):
+    """One step at full size; the count in results.json is that of the tensors trained."""
+    pairs = [p if i % 2 else f"TRAINER.MMLOP.{p}" for i, p in enumerate(options)]
+    size = ("DATASET.SUBSAMPLE_CLASSES", "base", "OPTIM.MAX_EPOCH", "1", "DATASET.NUM_SHOTS", "1")
+    results = run("MMLoP", "vit", *size, *pairs, backbone=vit_b_16)
+    assert results["trainable_parameters"] == VIT_B_16[options]
+    state = read(tmp_path / "vit" / "prompt_learner" / "model.pth.tar-1")["state_dict"]
+    assert sum(value.numel() for value in state.values()) == VIT_B_16[options]
+    assert json.loads(json.dumps(results)) == results
