@@ -64,7 +64,9 @@ class PromptedCLIP(nn.Module):
         """Logits (B, C) of images (B, 3, H, W)."""
         text_prompts, vision_prompts = self.learner()
         image = self.image_features(images, vision_prompts)
-        text = self.text_features(text_prompts) if self._fixed_text is None else self._fixed_text
+        text = self._fixed_text
+        if text is None:
+            text = self.correct(self.text_features(text_prompts))
         return self.logits(image, text)
 
     def image_features(self, images: Tensor, prompts: Tensor | None = None) -> Tensor:
@@ -74,11 +76,14 @@ class PromptedCLIP(nn.Module):
         return F.normalize(features.float(), dim=-1)
 
     def text_features(self, prompts: Tensor) -> Tensor:
-        """Normalised features (C, D), fp32, drift-corrected where that is on."""
+        """Normalised features g (C, D), fp32, before drift correction."""
         with autocast(self.precision, self.device):
             features = encode_text(self.clip, self.sentences, prompts)
-        features = F.normalize(features.float(), dim=-1)
-        return correct_drift(features, self.frozen_text) if self.drift_correction else features
+        return F.normalize(features.float(), dim=-1)
+
+    def correct(self, text: Tensor) -> Tensor:
+        """The text features that classify: drift-corrected where that is on, else unchanged."""
+        return correct_drift(text, self.frozen_text) if self.drift_correction else text
 
     def logits(self, image: Tensor, text: Tensor) -> Tensor:
         """Scaled cosine similarities (B, C)."""
@@ -88,7 +93,7 @@ class PromptedCLIP(nn.Module):
     def fixed_text(self) -> Iterator[None]:
         """Within it the text is encoded once: nothing it depends on changes in an evaluation."""
         with torch.no_grad():
-            self._fixed_text = self.text_features(self.learner()[0])
+            self._fixed_text = self.correct(self.text_features(self.learner()[0]))
         try:
             yield
         finally:

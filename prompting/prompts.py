@@ -105,10 +105,11 @@ class LowRankPrompts(nn.Module):
 
     Shared: U (J, T, r), V_t (J_t, r, d_t), V_v (J_v, r, d_v), where J = max(J_t, J_v). What the
     towers share is how a layer's prompt positions are composed; the V live in spaces of different
-    width. The paper gives the factorisation; the start is ours, since the paper's is not known:
+    width. With one U for all layers it is (1, T, r). The paper gives the factorisation; the start
+    is ours, since the paper's is not known:
 
-        svd     the best rank-r approximation of the full-rank start. Shared: of both towers' start
-                side by side, [P_t P_v] = U [V_t V_v].
+        svd     the best rank-r approximation of the full-rank start. What shares a U is
+                approximated together, side by side: [P_t P_v] = U [V_t V_v].
         normal  U from N(0, 1 / r), V from N(0, 0.02^2), so that P has the noise's scale.
         zero    U from N(0, 1 / r), V zero, so that all prompts start at zero (as in LoRA).
 
@@ -127,18 +128,17 @@ class LowRankPrompts(nn.Module):
         shared: bool,
         init: str,
         generator: torch.Generator,
+        per_layer: bool = True,
     ) -> None:
         super().__init__()
         _check_low_rank(start, rank, shared, init)
-        text, vision = start.text, start.vision
+        how = (rank, init, per_layer, generator)
         if shared:
-            pair = _factorise_together(text, vision, rank, init, generator)
-            self.up, self.text_down, self.vision_down = map(nn.Parameter, pair)
+            factors = _factorise_together(start.text, start.vision, *how)
+            self.up, self.text_down, self.vision_down = map(nn.Parameter, factors)
         else:
-            up, down = _factorise(text, rank, init, generator)
-            self.text_up, self.text_down = nn.Parameter(up), nn.Parameter(down)
-            up, down = _factorise(vision, rank, init, generator)
-            self.vision_up, self.vision_down = nn.Parameter(up), nn.Parameter(down)
+            self.text_up, self.text_down = map(nn.Parameter, _factorise(start.text, *how))
+            self.vision_up, self.vision_down = map(nn.Parameter, _factorise(start.vision, *how))
         self.shared = shared
 
     def forward(self) -> tuple[Tensor, Tensor]:
@@ -172,9 +172,21 @@ def _noise(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
 
 
 def _factorise(
+    prompts: Tensor, rank: int, init: str, per_layer: bool, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """U (J or 1, T, r) and V (J, r, d) that start as `init` says for prompts (J, T, d)."""
+    depth, tokens, width = prompts.shape
+    if per_layer:
+        return _start_factors(prompts, rank, init, generator)
+    side_by_side = prompts.transpose(0, 1).reshape(1, tokens, depth * width)
+    up, down = _start_factors(side_by_side, rank, init, generator)
+    return up, down.view(rank, depth, width).transpose(0, 1).contiguous()
+
+
+def _start_factors(
     prompts: Tensor, rank: int, init: str, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """U (J, T, r) and V (J, r, d) that start as `init` says for prompts (J, T, d)."""
+    """U (J, T, r) and V (J, r, d) for prompts (J, T, d)."""
     depth, tokens, width = prompts.shape
     if init == "svd":
         # Each factor takes the square root of the singular values: equally long steps for both.
@@ -187,13 +199,18 @@ def _factorise(
 
 
 def _factorise_together(
-    text: Tensor, vision: Tensor, rank: int, init: str, generator: torch.Generator
+    text: Tensor,
+    vision: Tensor,
+    rank: int,
+    init: str,
+    per_layer: bool,
+    generator: torch.Generator,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """One U for both towers; the shallower one is filled up with zeros, which are cut off again."""
     depth = max(len(text), len(vision))
     both = torch.zeros(depth, text.shape[1], text.shape[2] + vision.shape[2])
     both[: len(text), :, : text.shape[2]] = text
     both[: len(vision), :, text.shape[2] :] = vision
-    up, down = _factorise(both, rank, init, generator)
+    up, down = _factorise(both, rank, init, per_layer, generator)
     text_down, vision_down = down.split([text.shape[2], vision.shape[2]], dim=-1)
     return up, text_down[: len(text)].clone(), vision_down[: len(vision)].clone()

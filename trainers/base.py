@@ -112,12 +112,14 @@ class PromptTrainer(TrainerX):
         self.scaler.update()
 
     def test(self, split: str | None = None) -> float:
-        """Evaluate with the text encoded once; on the test split, write `results.json`."""
+        """Evaluate with the text encoded once; after the final evaluation write `results.json`.
+
+        The final evaluation names no split and takes TEST.SPLIT; `best_val` asks for "val".
+        """
         start = time.time()
         with self.model.fixed_text():
             accuracy = super().test(split)
-        split = split or self.cfg.TEST.SPLIT
-        if split == "test":
+        if split is None:
             write_results(self, started=start, finished=time.time())
         return accuracy
 

@@ -36,12 +36,14 @@ def add_config(cfg: CfgNode) -> None:
     node.LOW_RANK = True  # P = U V; False: free prompts
     node.RANK = 1  # r
     node.SHARED_UP = True  # one U for both towers
+    node.UP_PER_LAYER = True  # a U for each layer; False: one for all (ours)
     node.INIT = "svd"  # start of the factors: svd, normal, zero (ours)
     node.SCL = True  # self-regulating consistency
     node.TEXT_LOSS_WEIGHT = 25.0  # a_t (inferred from PromptSRC)
     node.IMAGE_LOSS_WEIGHT = 10.0  # a_v (inferred from PromptSRC)
     node.LOGITS_LOSS_WEIGHT = 1.0  # a_l (inferred from PromptSRC)
     node.UDC = True  # uniform drift correction
+    node.SCL_AFTER_UDC = True  # consistency sees drift-corrected text features (ours)
     node.PREC = "fp32"  # fp32, amp, bf16, fp16
 
 
@@ -73,20 +75,29 @@ class MMLoP(PromptTrainer):
         )
         if not options.LOW_RANK:
             return FullRankPrompts(start)
-        return LowRankPrompts(start, options.RANK, options.SHARED_UP, options.INIT, generator)
+        return LowRankPrompts(
+            start,
+            options.RANK,
+            options.SHARED_UP,
+            options.INIT,
+            generator,
+            per_layer=options.UP_PER_LAYER,
+        )
 
     def loss_terms(self, images: Tensor, labels: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         options, model = self.options, self.model
         text_prompts, vision_prompts = model.learner()
         image = model.image_features(images, vision_prompts)
-        text = model.text_features(text_prompts)
+        plain_text = model.text_features(text_prompts)
+        text = model.correct(plain_text)
         logits = model.logits(image, text)
         terms = {"loss_ce": F.cross_entropy(logits, labels)}
         if options.SCL:
             with torch.no_grad():
                 frozen_image = model.image_features(images)
                 frozen_logits = model.logits(frozen_image, model.frozen_text)
-            term = consistency(image, frozen_image, text, model.frozen_text, logits, frozen_logits)
+            held = text if options.SCL_AFTER_UDC else plain_text
+            term = consistency(image, frozen_image, held, model.frozen_text, logits, frozen_logits)
             terms["loss_image"] = options.IMAGE_LOSS_WEIGHT * term.image
             terms["loss_text"] = options.TEXT_LOSS_WEIGHT * term.text
             terms["loss_logits"] = options.LOGITS_LOSS_WEIGHT * term.logits

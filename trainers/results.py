@@ -26,7 +26,7 @@ def write_results(trainer: "PromptTrainer", started: float, finished: float) -> 
     """Write OUTPUT_DIR/results.json.
 
     Args:
-        trainer: just evaluated on its test split.
+        trainer: just evaluated on TEST.SPLIT.
         started, finished: the evaluation's times, seconds since the epoch.
     """
     cfg, evaluator, dataset = trainer.cfg, trainer.evaluator, trainer.dm.dataset
@@ -38,6 +38,7 @@ def write_results(trainer: "PromptTrainer", started: float, finished: float) -> 
         "subsample": cfg.DATASET.SUBSAMPLE_CLASSES,
         "shots": cfg.DATASET.NUM_SHOTS,
         "seed": cfg.SEED,
+        "split": cfg.TEST.SPLIT,
         "accuracy": 100.0 * correct / total,
         "correct": correct,
         "total": total,

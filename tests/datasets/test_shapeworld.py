@@ -58,7 +58,7 @@ def test_pictures_are_a_function_of_their_name():
 
 def test_an_opened_picture_can_be_changed_without_harm():
     item = load("ShapeWorld").test[0]
-    item.open().paste((0, 0, 0))
+    item.open().paste((0, 0, 0), (0, 0, 64, 64))
     assert np.asarray(item.open()).any()
 
 

@@ -50,6 +50,7 @@ def test_drift_correction_is_in_the_logits(tiny_backbone):
     plain = PromptedCLIP(tiny_backbone, learner, NAMES, "a photo of a {}.", TEMPLATES)
     corrected = PromptedCLIP(tiny_backbone, learner, NAMES, "a photo of a {}.", TEMPLATES, True)
     text_prompts, vision_prompts = learner()
+    assert plain.correct(plain.frozen_text) is plain.frozen_text
     text = correct_drift(plain.text_features(text_prompts), plain.frozen_text)
     image = plain.image_features(images, vision_prompts)
     expected = tiny_backbone.model.logit_scale.exp() * image @ text.T

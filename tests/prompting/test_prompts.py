@@ -26,6 +26,7 @@ def test_parameter_counts_at_vit_b_16_shapes():
     at = start((9, 9), (4, 4), (512, 768))
     assert count(LowRankPrompts(at, 1, True, "svd", generator())) == 11_556
     assert count(LowRankPrompts(at, 1, False, "svd", generator())) == 11_592
+    assert count(LowRankPrompts(at, 1, True, "svd", generator(), per_layer=False)) == 11_524
     assert count(FullRankPrompts(at)) == 46_080
 
 
@@ -55,6 +56,19 @@ def test_prompts_are_products_of_the_factors(init, shared, rank):
         if shared
         else {"text_up", "text_down", "vision_up", "vision_down"}
     )
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_one_up_projection_for_all_layers(shared):
+    """Layers that are multiples of one pattern of positions have an exact common U."""
+    pattern = torch.randn(1, 4, 1)
+    begin = PromptStart(pattern @ torch.randn(3, 1, 64), pattern @ torch.randn(2, 1, 128))
+    learner = LowRankPrompts(begin, 1, shared, "svd", generator(), per_layer=False)
+    text, vision = learner()
+    torch.testing.assert_close(text, begin.text)
+    torch.testing.assert_close(vision, begin.vision)
+    ups = [learner.up] if shared else [learner.text_up, learner.vision_up]
+    assert all(up.shape == (1, 4, 1) for up in ups)
 
 
 @pytest.mark.parametrize("shared", [True, False])

@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+import torch.nn.functional as F
 from clip.model import CLIP
 
 import train
@@ -114,16 +115,19 @@ def test_training_changes_the_prompts_and_nothing_else(tmp_path, tiny_file, tiny
         assert (parameter.grad is not None) == name.startswith("learner."), name
 
 
-def test_the_loss_is_the_paper_s(tmp_path, tiny_file, tiny_root):
+@pytest.mark.parametrize("corrected", [True, False])
+def test_the_loss_is_the_paper_s(tmp_path, tiny_file, tiny_root, corrected):
     """Every term recomputed from features of the model, with the configured weights."""
     weights = ("TRAINER.MMLOP.TEXT_LOSS_WEIGHT", "3.0", "TRAINER.MMLOP.LOGITS_LOSS_WEIGHT", "2.0")
+    weights += ("TRAINER.MMLOP.SCL_AFTER_UDC", str(corrected))
     trainer = build(tmp_path, tiny_file, tiny_root, *weights)
     model, images, labels = trainer.model, torch.randn(3, 3, 32, 32), torch.tensor([0, 3, 1])
     terms, logits = trainer.loss_terms(images, labels)
 
     text_prompts, vision_prompts = model.learner()
     f, f0 = model.image_features(images, vision_prompts), model.image_features(images)
-    g = model.text_features(text_prompts)  # drift-corrected: UDC is on
+    plain = model.text_features(text_prompts)
+    g = F.normalize(plain - (plain - model.frozen_text).mean(dim=0), dim=-1)
     scale = model.clip.logit_scale.exp()
     expected = scale * f @ g.T
     frozen = (scale * f0 @ model.frozen_text.T).softmax(dim=1)
@@ -131,7 +135,8 @@ def test_the_loss_is_the_paper_s(tmp_path, tiny_file, tiny_root):
     picked = expected.softmax(dim=1)[range(3), labels]
     torch.testing.assert_close(terms["loss_ce"], -picked.log().mean())
     torch.testing.assert_close(terms["loss_image"], 10 * (f - f0).abs().mean())
-    torch.testing.assert_close(terms["loss_text"], 3 * (g - model.frozen_text).abs().mean())
+    held = g if corrected else plain
+    torch.testing.assert_close(terms["loss_text"], 3 * (held - model.frozen_text).abs().mean())
     divergence = (frozen * (frozen.log() - expected.log_softmax(dim=1))).sum() / 12
     torch.testing.assert_close(terms["loss_logits"], 2 * divergence)
 
