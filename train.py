@@ -195,22 +195,24 @@ def build(args: argparse.Namespace, cfg: CfgNode):
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run; a wrong input ends in one sentence and exit status 2."""
+    """Run; a wrong input ends in one sentence and exit status 2, a diverged loss in status 3."""
     args = parse_args(argv)
     try:
         trainer = build(args, setup_cfg(args))
     except (ValueError, FileNotFoundError) as error:
-        sys.exit(_refuse(error))
-    if args.eval_only:
-        trainer.test()
-    elif not args.no_train:
-        trainer.train()
+        sys.exit(_stop(error, 2))
+    try:
+        if args.eval_only:
+            trainer.test()
+        elif not args.no_train:
+            trainer.train()
+    except FloatingPointError as error:
+        sys.exit(_stop(error, 3))
 
 
-def _refuse(error: Exception) -> int:
-    logger.debug("Refused", exc_info=error)
+def _stop(error: Exception, status: int) -> int:
     print(f"train.py: {error}", file=sys.stderr)
-    return 2
+    return status
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import re
 import shutil
+import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -109,17 +110,21 @@ def _run(job: Job, folder: Path, classes: str, flags: Sequence[str]) -> None:
             raise RuntimeError(f"train.py ended with status {error.code}") from None
 
 
-def _watch(jobs: Sequence[Job], futures: Sequence[Future], interval: float = 0.5) -> None:
+def _watch(jobs: Sequence[Job], futures: Sequence[Future]) -> None:
     """Show progress until all are done, as read from the runs' own logs."""
     weights = [1.0 if job.trains else 0.02 for job in jobs]  # zero-shot only evaluates
     layout = "{l_bar}{bar}| {elapsed} + {remaining}{postfix}"
-    with tqdm(total=100, bar_format=layout, dynamic_ncols=True) as bar:
+    # A terminal redraws one line; a log file gets a line only now and then.
+    pause = 0.5 if sys.stderr.isatty() else 15.0
+    with tqdm(total=100, bar_format=layout, dynamic_ncols=True, mininterval=pause) as bar:
         while bar.n < 100:
-            time.sleep(interval)
+            time.sleep(0.5)
             shares = [1.0 if f.done() else _share(j) for j, f in zip(jobs, futures, strict=True)]
             done = sum(share * weight for share, weight in zip(shares, weights, strict=True))
-            bar.n = 100 if all(f.done() for f in futures) else round(99 * done / sum(weights), 1)
-            bar.set_postfix_str(f"{sum(f.done() for f in futures)} of {len(jobs)} runs")
+            reached = 100 if all(f.done() for f in futures) else round(99 * done / sum(weights), 1)
+            ended = sum(f.done() for f in futures)
+            bar.set_postfix_str(f"{ended} of {len(jobs)} runs", refresh=False)
+            bar.update(reached - bar.n)
 
 
 def _share(job: Job) -> float:

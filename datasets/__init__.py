@@ -2,11 +2,55 @@
 
 from yacs.config import CfgNode
 
-from datasets import caltech101, shapeworld
+from datasets import (
+    caltech101,
+    dtd,
+    eurosat,
+    fgvc_aircraft,
+    food101,
+    image_folder,
+    imagenet,
+    imagenet_a,
+    imagenet_r,
+    imagenet_sketch,
+    imagenetv2,
+    oxford_flowers,
+    oxford_pets,
+    shapeworld,
+    stanford_cars,
+    sun397,
+    ucf101,
+)
 
-__all__ = ["add_config", "caltech101", "shapeworld"]
+# The fifteen of the published tables, in their order.
+FAMILY = (
+    imagenet.ImageNet,
+    caltech101.Caltech101,
+    oxford_pets.OxfordPets,
+    stanford_cars.StanfordCars,
+    oxford_flowers.OxfordFlowers,
+    food101.Food101,
+    fgvc_aircraft.FGVCAircraft,
+    sun397.SUN397,
+    dtd.DescribableTextures,
+    eurosat.EuroSAT,
+    ucf101.UCF101,
+    imagenetv2.ImageNetV2,
+    imagenet_sketch.ImageNetSketch,
+    imagenet_a.ImageNetA,
+    imagenet_r.ImageNetR,
+)
+ON_DISK = {loader.__name__: loader for loader in (*FAMILY, image_folder.ImageFolder)}
+
+__all__ = ["FAMILY", "ON_DISK", "add_config", "shapeworld"]
 
 
 def add_config(cfg: CfgNode) -> None:
-    """Add the family's key for the classes to use: all, base (first half) or new (second half)."""
-    cfg.DATASET.SUBSAMPLE_CLASSES = "all"
+    """Add the family's key for the classes to use, and our keys for splits and own images."""
+    node = cfg.DATASET
+    node.SUBSAMPLE_CLASSES = "all"  # all, base (first half), new (second half)
+    node.NEW_SPLIT = False  # a random split instead of the published one; results say so
+    node.SPLIT_SEED = 1  # of random splits; apart from SEED, so that all runs test on the same
+    node.IMAGE_FOLDER = CfgNode()
+    node.IMAGE_FOLDER.CLASSNAMES = ""  # file of class names, "folder class name" a line
+    node.IMAGE_FOLDER.SPLIT_FILE = ""  # JSON of {"train": [[path, label, class name], ...], ...}

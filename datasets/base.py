@@ -5,29 +5,32 @@ drawn on all classes with Python's global `random`, first from train, then min(s
 only then are the classes halved.
 """
 
-import contextlib
 import hashlib
 import logging
 import os
 import random
-import uuid
-from collections import Counter
-from pathlib import Path
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from pathlib import Path, PurePosixPath
 
 from dassl.data.datasets import DatasetBase, Datum
-from dassl.utils import read_json, write_json
 
+from datasets.folders import images_below, random_split
+from datasets.records import Entry, note_small_classes, read_record, write_record
+from datasets.sources import Source
 from datasets.splits import (
     SOURCES,
     SUBSAMPLES,
+    ImageFile,
     Items,
     check_classes,
     check_files,
+    check_images,
     read_split,
     subsample_classes,
 )
 
-Entry = tuple[str, int, str]  # path relative to the image folder, label, class name
+Splits = tuple[Items, Items | None, Items]
 logger = logging.getLogger("dassl")
 
 
@@ -40,12 +43,23 @@ class FewShotDataset(DatasetBase):
     The draw is made every time, so that a record leaves Python's `random` as it would be without
     it. Where the record, split_fewshot/shot_K-seed_S.json, differs from the draw, the record
     counts: someone put it there. CoOp's .pkl files are not read, and a negative seed has no record.
+
+    `split_source` says where the split comes from; results tell it.
     """
 
     dataset_dir = ""  # folder of the data set in DATASET.ROOT
+    root_holds = ""  # what DATASET.ROOT holds, where it is not just dataset_dir
     image_dir = ""  # folder of the images in dataset_dir
     split_file = ""  # in dataset_dir, see read_split
     unique_names = True  # False where two classes share a name, see check_classes
+    # What `python -m datasets` checks and prepares
+    images = classes = 0  # how many there are in all splits; 0 if not known
+    sources: tuple[Source, ...] = ()
+    by_hand = ""  # what nobody may fetch for you; {folder} is the data set's
+    # A new random split, see DATASET.NEW_SPLIT
+    class_folders = False  # whether paths tell the class, see class_of and class_name
+    ignored: tuple[str, ...] = ()  # folders left out
+    renamed: Mapping[str, str] = {}  # folder -> class name, where it is another
 
     def __init__(self, cfg):
         shots, subsample = cfg.DATASET.NUM_SHOTS, cfg.DATASET.get("SUBSAMPLE_CLASSES", "all")
@@ -55,31 +69,75 @@ class FewShotDataset(DatasetBase):
             raise ValueError(
                 f"DATASET.SUBSAMPLE_CLASSES must be one of {SUBSAMPLES}, got {subsample!r}"
             )
-        if self.dataset_dir:
-            self.folder, self.image_folder = self._find_folders(cfg.DATASET.ROOT)
-        train, val, test = self.read_splits()
-        check_classes(train, val, test, self.unique_names)
+        train, val, test = self._read(cfg)
         if shots != -1:
             train, val = self._few_shots(train, val, test, shots, cfg.SEED)
         train, val, test = subsample_classes(train, val, test, subsample=subsample)
         if self.dataset_dir:
-            check_files(train, val, test)
+            check_files(train, val, test, self.advice)
         super().__init__(train_x=train, val=val, test=test)
 
-    def read_splits(self) -> tuple[Items, Items | None, Items]:
+    @classmethod
+    def read(cls, cfg) -> Splits:
+        """(train, val, test) as published: nothing is drawn, and no image is looked for."""
+        return cls.__new__(cls)._read(cfg)
+
+    def read_splits(self) -> Splits:
         """(train, val, test), with labels 0..n-1; here from the split file.
 
         A split that is None, or the list `test` itself, is not drawn from: ImageNet's val is its
         test, and ImageNet-A has no other split.
         """
-        return read_split(self.folder / self.split_file, self.image_folder)
+        path = self.folder / self.split_file
+        url = next((s.url for s in self.sources if s.name == self.split_file), SOURCES)
+        try:
+            return read_split(path, self.image_folder, self.item, url)
+        except FileNotFoundError as error:
+            name = type(self).__name__
+            raise FileNotFoundError(
+                f'{error}, or run "python -m datasets prepare --root {self.folder.parent} {name}"; '
+                "DATASET.NEW_SPLIT True makes a random split, whose results compare with no others"
+            ) from error
+
+    def item(self, impath: str, label: int, classname: str) -> Datum:
+        """An image of this data set; `impath` starts in the image folder."""
+        return ImageFile(os.path.join(self.image_folder, impath), label, classname, self.advice)
+
+    def class_of(self, path: PurePosixPath) -> str:
+        """What groups images into classes in a new split: the folder of an image."""
+        return path.parent.as_posix()
+
+    def class_name(self, key: str) -> str:
+        """The name of the class that `class_of` gives."""
+        return self.renamed.get(key, key)
+
+    def _read(self, cfg) -> Splits:
+        self.settings = cfg.DATASET
+        if self.dataset_dir:
+            self.folder, self.image_folder = self._find_folders(cfg.DATASET.ROOT)
+            self.advice = (
+                f"To look at all of {type(self).__name__}: python -m datasets check "
+                f"--root {cfg.DATASET.ROOT} {type(self).__name__} --deep"
+            )
+        self.split_source = self.split_file or "the data set's own"
+        if cfg.DATASET.get("NEW_SPLIT", False):
+            splits = self._new_split(cfg.DATASET.SPLIT_SEED)
+        else:
+            splits = self.read_splits()
+        try:
+            check_classes(*splits, self.unique_names)
+            check_images(*splits)
+        except ValueError as error:
+            raise ValueError(f"{type(self).__name__} ({self.split_source}): {error}") from error
+        return splits
 
     def _find_folders(self, root: str) -> tuple[Path, Path]:
         base = Path(os.path.abspath(os.path.expanduser(root)))
         if not (root and base.is_dir()):
+            holds = self.root_holds or self.dataset_dir
             raise FileNotFoundError(
-                f"DATASET.ROOT must be the folder that holds {self.dataset_dir}, got {root!r}, "
-                "which is no folder; set it with --root"
+                f"DATASET.ROOT must be the folder that holds {holds}, got {root!r}, which is no "
+                "folder; set it with --root"
             )
         folder = base / self.dataset_dir
         for wanted in (folder, folder / self.image_dir):
@@ -90,6 +148,37 @@ class FewShotDataset(DatasetBase):
                 )
         return folder, folder / self.image_dir
 
+    def _new_split(self, seed: int) -> Splits:
+        """A random split of the images by their folders, at the user's explicit wish."""
+        if not self.class_folders:
+            raise ValueError(
+                f"DATASET.NEW_SPLIT is True, but {type(self).__name__} has no folder per class to "
+                "make a new split from: unset it and use the published split"
+            )
+        classes = defaultdict(list)
+        for path in map(PurePosixPath, images_below(self.image_folder)):
+            key = self.class_of(path)
+            if key not in self.ignored:
+                classes[key].append(str(path))
+        self.split_source = f"new random split, DATASET.SPLIT_SEED {seed}"
+        logger.warning(
+            f"{type(self).__name__}: {self.split_source}; compares with no other results"
+        )
+        return self.items_of(random_split(dict(sorted(classes.items())), seed))
+
+    def items_of(self, parts: Iterable[Mapping[str, list[str]]]) -> Splits:
+        """Splits, each {class key: paths}, as items; labels count the keys of the first."""
+        parts = list(parts)
+        labels = {key: label for label, key in enumerate(parts[0])}
+        return tuple(
+            [
+                self.item(path, labels[key], self.class_name(key))
+                for key, paths in part.items()
+                for path in paths
+            ]
+            for part in parts
+        )
+
     def _few_shots(self, train, val, test, shots: int, seed: int) -> tuple[Items, Items | None]:
         """Train and val with `shots` and min(shots, 4) images per class, of the record if any."""
         # Only a draw that the seed explains may be written to the file that is named after it.
@@ -99,9 +188,9 @@ class FewShotDataset(DatasetBase):
         drawn = {}
         for name, items in pools.items():
             k = shots if name == "train" else min(shots, 4)
-            _note_small_classes(name, items, k)
+            note_small_classes(name, items, k)
             drawn[name] = self.generate_fewshot_dataset(items, num_shots=k)
-        if seed >= 0 and self.split_file:
+        if seed >= 0 and self.split_file and self.split_source == self.split_file:
             record = self.folder / "split_fewshot" / f"shot_{shots}-seed_{seed}.json"
             drawn = self._reconcile(record, pools, drawn, may_write=seeded)
         splits.update(drawn)
@@ -114,7 +203,7 @@ class FewShotDataset(DatasetBase):
         sha256 = hashlib.sha256((self.folder / self.split_file).read_bytes()).hexdigest()
         entries = {name: [self._entry(item) for item in items] for name, items in drawn.items()}
         if record.is_file():
-            recorded_sha256, recorded = _read_record(record, list(drawn))
+            recorded_sha256, recorded = read_record(record, list(drawn))
             if recorded_sha256 == sha256:
                 if recorded == entries:
                     return drawn
@@ -125,7 +214,7 @@ class FewShotDataset(DatasetBase):
                 f"{self.split_file} (sha256 {recorded_sha256[:12]}, here {sha256[:12]})"
             )
         if may_write:
-            _write_record(record, {"split_sha256": sha256, **entries})
+            write_record(record, {"split_sha256": sha256, **entries})
         return drawn
 
     def _entry(self, item: Datum) -> Entry:
@@ -144,41 +233,3 @@ class FewShotDataset(DatasetBase):
                 f"{sorted(absent)[:1]}; delete it to draw anew"
             )
         return [known[entry] for entry in entries]
-
-
-def _note_small_classes(split: str, items: Items, shots: int) -> None:
-    counts = Counter(item.label for item in items)
-    small = sum(count < shots for count in counts.values())
-    if small:
-        logger.info(
-            f"{small} of {len(counts)} classes have fewer than {shots} {split} images; "
-            "all of theirs are used"
-        )
-
-
-def _read_record(path: Path, splits: list[str]) -> tuple[str, dict[str, list[Entry]]]:
-    """The sha256 of the split file that the record was drawn from, and its entries by split."""
-    try:
-        record = read_json(str(path))
-        entries = {s: [(str(p), int(y), str(c)) for p, y, c in record[s]] for s in splits}
-        return str(record["split_sha256"]), entries
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"{path} is no record of a few-shot draw ({error!r}); delete it to draw anew"
-        ) from error
-
-
-def _write_record(path: Path, record: dict) -> None:
-    """Write all or nothing; a folder that cannot be written to is normal on clusters."""
-    draft = path.with_suffix(f".{uuid.uuid4().hex}.tmp")
-    folder = path.parent if path.parent.exists() else path.parent.parent
-    try:
-        if not folder.stat().st_mode & 0o222:  # root could write, against the owner's wish
-            raise PermissionError(f"{folder} is read-only")
-        path.parent.mkdir(exist_ok=True)
-        write_json(record, str(draft))
-        os.replace(draft, path)
-    except OSError as error:
-        logger.info(f"the few-shot draw is not recorded, for {path} cannot be written: {error}")
-        with contextlib.suppress(OSError):
-            draft.unlink()

@@ -29,12 +29,16 @@ COLOURS = {
 
 @dataclass(frozen=True)
 class Scene:
-    """What a caption can say about a picture: words from SHAPES, COLOURS and TEXTURES."""
+    """What a caption can say about a picture: words from SHAPES, COLOURS and TEXTURES.
+
+    `drift` is what it does not say: by how much the shape's hue is off the one its colour names.
+    """
 
     shape: str
     colour: str
     texture: str
     background: str
+    drift: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -152,7 +156,7 @@ VARIANTS = {
     "ShapeWorldA": replace(
         NATURAL, radius=(0.34, 0.55), offset=0.35, clutter=9, occlusion=0.8, rotation=0.8
     ),
-    "ShapeWorldR": replace(NATURAL, levels=3, noise=0.12, contrast=(0.7, 0.9)),
+    "ShapeWorldR": replace(NATURAL, levels=3, noise=0.07, contrast=(0.7, 0.9)),
 }
 
 _AXIS = (np.arange(SIZE) + 0.5) / SIZE * 2 - 1
@@ -166,7 +170,7 @@ def scenes() -> list[tuple[str, str, str]]:
 
 def render(scene: Scene, style: Style, rng: np.random.Generator) -> np.ndarray:
     """Draw a scene: (64, 64, 3) uint8."""
-    paper = _tint(scene.background, 0.03, 0.10, rng)
+    paper = _tint(COLOURS[scene.background], 0.03, 0.10, rng)
     if style.outline:
         paper = 0.75 + 0.25 * paper
     image = np.broadcast_to(paper, (SIZE, SIZE, 3)) + _ramp(rng)
@@ -178,9 +182,10 @@ def render(scene: Scene, style: Style, rng: np.random.Generator) -> np.ndarray:
     return _finish(image, style, rng)
 
 
-def _tint(colour: str, hue: float, value: float, rng: np.random.Generator) -> np.ndarray:
-    h, s, v = np.array(COLOURS[colour]) + rng.normal(size=3) * (hue, value, value)
-    if COLOURS[colour][1] == 0:
+def _tint(hsv, hue: float, value: float, rng: np.random.Generator) -> np.ndarray:
+    """A colour near `hsv` as red, green, blue in [0, 1]; white stays without hue."""
+    h, s, v = np.array(hsv) + rng.normal(size=3) * (hue, value, value)
+    if hsv[1] == 0:
         s = 0.0
     return np.array(colorsys.hsv_to_rgb(h % 1, np.clip(s, 0, 1), np.clip(v, 0.15, 1)))
 
@@ -208,7 +213,7 @@ def _strew(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     shape = SHAPES[rng.choice(list(SHAPES))]
     radius = rng.uniform(0.08, 0.18)
     u, v = _frame(rng.uniform(-1, 1, 2), rng.uniform(0, 2 * np.pi), radius)
-    paint = _tint(rng.choice(list(COLOURS)), 0.03, 0.1, rng)
+    paint = _tint(COLOURS[rng.choice(list(COLOURS))], 0.03, 0.1, rng)
     return _cover(image, shape(u, v), radius, 0.6 * paint + 0.4 * image)
 
 
@@ -216,7 +221,9 @@ def _draw(image, scene: Scene, style: Style, rng: np.random.Generator) -> np.nda
     radius = rng.uniform(*style.radius)
     centre = rng.uniform(-style.offset, style.offset, 2)
     u, v = _frame(centre, rng.normal() * style.rotation, radius)
-    first = _tint(scene.colour, style.hue, style.value, rng)
+    hue, saturation, brightness = COLOURS[scene.colour]
+    named = (hue + scene.drift, saturation, brightness)
+    first = _tint(named, style.hue, style.value, rng)
     second = first * 0.25 if rng.random() < 0.5 else 0.1 + 0.9 * np.ones(3)
     if scene.colour == "white":
         second = np.full(3, 0.25)

@@ -1,12 +1,15 @@
 """ShapeWorld, the demo world: pictures of named shapes, rendered from a seed instead of read.
 
-Forty-eight classes such as "striped red star". Each of the twelve shapes comes in two colours and
-two textures, so every word of a name matters. Classes are ordered by shape, so that the base
-classes and the new ones have different nouns, as in real data sets. The renderings are harder than
-those that the demo CLIP was pretrained on (`scripts/pretrain_demo.py`).
+Forty-eight classes such as "red star on a blue background". Each of the twelve shapes comes in two
+neighbouring colours on two backgrounds, so every word of a name matters; the texture is left to
+chance. Labels are ordered by shape, so that the base classes and the new ones have different nouns,
+as in real data sets. Two things set the world apart from what the demo CLIP was pretrained on
+(`scripts/pretrain_demo.py`): renderings are harder, and a noun shifts the meaning of its colour
+words, as it does for red hair, red onions and red foxes.
 """
 
 import random
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
 
@@ -20,16 +23,35 @@ from datasets.base import FewShotDataset
 WORLD_SEED = 2026
 IMAGES_PER_CLASS = {"train": 64, "val": 32, "test": 40}
 SPLIT_NUMBER = {"train": 0, "val": 1, "test": 2}
+# The colours in the order of their hues; neighbours, which a shape comes in, are easily confused.
+HUES = ("red", "orange", "yellow", "green", "cyan", "blue", "purple", "pink")
+DRIFT = 0.07  # of the circle of hues
 
 
-def world_classes() -> list[tuple[str, str, str]]:
-    """The (shape, colour, texture) of each label."""
+@dataclass(frozen=True)
+class WorldClass:
+    """What the pictures of one label have in common."""
+
+    shape: str
+    colour: str
+    background: str
+    drift: float
+
+    @property
+    def name(self) -> str:
+        return f"{self.colour} {self.shape} on a {self.background} background"
+
+
+def world_classes() -> list[WorldClass]:
+    """The classes in the order of their labels."""
     rng = random.Random(WORLD_SEED)
     classes = []
     for shape in sorted(shapes.SHAPES):
-        colours = sorted(rng.sample(list(shapes.COLOURS), 2))
-        textures = sorted(rng.sample(list(shapes.TEXTURES), 2))
-        classes += [(shape, colour, texture) for colour, texture in product(colours, textures)]
+        first = rng.randrange(len(HUES))
+        colours = (HUES[first], HUES[(first + 1) % len(HUES)])
+        backgrounds = rng.sample([name for name in shapes.COLOURS if name not in colours], 2)
+        drift = rng.choice((-DRIFT, DRIFT))
+        classes += [WorldClass(shape, c, b, drift) for c, b in product(colours, backgrounds)]
     return classes
 
 
@@ -42,9 +64,9 @@ def picture(world: str, split: str, label: int, index: int) -> Image.Image:
     variants = {"ShapeWorld": shapes.NATURAL, **shapes.VARIANTS}
     seed = [WORLD_SEED, list(variants).index(world), SPLIT_NUMBER[split], label, index]
     rng = np.random.default_rng(seed)
-    shape, colour, texture = CLASSES[label]
-    background = rng.choice([name for name in shapes.COLOURS if name != colour])
-    scene = shapes.Scene(shape, colour, texture, background)
+    kind = CLASSES[label]
+    texture = rng.choice(list(shapes.TEXTURES))
+    scene = shapes.Scene(kind.shape, kind.colour, texture, kind.background, kind.drift)
     return Image.fromarray(shapes.render(scene, variants[world], rng))
 
 
@@ -57,13 +79,11 @@ class RenderedDatum(Datum):
 
 
 def _split(world: str, split: str, labels: list[int]) -> list[Datum]:
-    items = []
-    for position, label in enumerate(labels):
-        shape, colour, texture = CLASSES[label]
-        for index in range(IMAGES_PER_CLASS[split]):
-            path = f"{world}/{split}/{label}/{index}"
-            items.append(RenderedDatum(path, position, 0, f"{texture} {colour} {shape}"))
-    return items
+    return [
+        RenderedDatum(f"{world}/{split}/{label}/{index}", position, 0, CLASSES[label].name)
+        for position, label in enumerate(labels)
+        for index in range(IMAGES_PER_CLASS[split])
+    ]
 
 
 @DATASET_REGISTRY.register()
@@ -71,6 +91,10 @@ class ShapeWorld(FewShotDataset):
     """The world that is trained on: 64 training, 32 validation, 40 test pictures a class."""
 
     labels = list(range(len(CLASSES)))
+
+    def _few_shots(self, train, val, test, shots, seed):
+        """Shots are drawn for training only: all validation pictures serve to choose settings."""
+        return super()._few_shots(train, val, test, shots, seed)[0], val
 
     def read_splits(self) -> tuple[list[Datum], list[Datum], list[Datum]]:
         train, val = (_split("ShapeWorld", split, self.labels) for split in ("train", "val"))

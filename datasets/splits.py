@@ -3,26 +3,45 @@
 import copy
 import math
 import os
+from collections.abc import Callable, Iterable
 from pathlib import Path, PurePosixPath
 
 from dassl.data.datasets import Datum
 from dassl.utils import read_json
 
-SOURCES = "https://github.com/KaiyangZhou/CoOp/blob/main/DATASETS.md"
+from datasets.sources import LAYOUTS as SOURCES
+
 SUBSAMPLES = ("all", "base", "new")
 MAX_CHECKED = 5000  # images looked for per split
 
 Items = list[Datum]
 
 
-def read_split(path: Path, image_folder: Path) -> tuple[Items, Items, Items]:
+class ImageFile(Datum):
+    """An image on disk that says, when it cannot be read, which data set to look at and how."""
+
+    def __init__(self, impath: str, label: int, classname: str, advice: str = "") -> None:
+        super().__init__(impath=impath, label=label, classname=classname)
+        self.advice = advice
+
+    def open(self):
+        try:
+            return super().open()
+        except OSError as error:
+            raise type(error)(f"{error} {self.advice}".strip()) from error
+
+
+def read_split(
+    path: Path, image_folder: Path, make: Callable[..., Datum] = Datum, source: str = SOURCES
+) -> tuple[Items, Items, Items]:
     """(train, val, test) of the JSON file {"train": [[path, label, class name], ...], ...}.
 
     Paths are relative to `image_folder`, with "/"; one that leaves it is refused (ValueError).
+    `make` builds an item; `source` is where the file can be had.
     """
     if not path.is_file():
         raise FileNotFoundError(
-            f"the split file {path} is missing; get {path.name} from {SOURCES} "
+            f"the split file {path} is missing; get {path.name} from {source} "
             f"and put it in {path.parent}"
         )
     try:
@@ -31,7 +50,7 @@ def read_split(path: Path, image_folder: Path) -> tuple[Items, Items, Items]:
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"{path} must be a JSON object with the lists train, val and test, got {error!r}; "
-            f"get it anew from {SOURCES}"
+            f"get it anew from {source}"
         ) from error
 
     def datum(entry: list) -> Datum:
@@ -40,14 +59,13 @@ def read_split(path: Path, image_folder: Path) -> tuple[Items, Items, Items]:
         name, label, classname = entry
         if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
             raise ValueError(f"{path}: image paths must stay inside {image_folder}, got {name!r}")
-        return Datum(impath=str(image_folder / name), label=label, classname=classname)
+        return make(impath=str(image_folder / name), label=label, classname=classname)
 
     return [datum(x) for x in train], [datum(x) for x in val], [datum(x) for x in test]
 
 
 def check_classes(train: Items, val: Items | None, test: Items, unique_names: bool = True) -> None:
     """ValueError unless labels are 0..n-1, all in train, and one to one with the class names.
-
     Two labels may share a name where `unique_names` is False, as in ImageNet ("missile").
     """
     names: dict[int, str] = {}
@@ -82,7 +100,28 @@ def check_classes(train: Items, val: Items | None, test: Items, unique_names: bo
             )
 
 
-def check_files(train: Items, val: Items | None, test: Items) -> None:
+def check_images(*splits: Items | None) -> None:
+    """ValueError if one image is listed with two labels."""
+    labels: dict[str, int] = {}
+    for item in (item for items in splits for item in items or []):
+        if item.impath and labels.setdefault(item.impath, item.label) != item.label:
+            raise ValueError(
+                f"image {item.impath} has two labels, {labels[item.impath]} and {item.label}; "
+                "expected one"
+            )
+
+
+def check_names(names: Iterable[tuple[object, str, str]], split: Path, file: Path) -> None:
+    """ValueError where a (class, name in the split, name in the file of names) disagrees."""
+    for key, in_split, in_file in names:
+        if in_split != in_file:
+            raise ValueError(
+                f"class {key} is called {in_split!r} in {split} and {in_file!r} in {file}; "
+                "expected the same name, correct one of them"
+            )
+
+
+def check_files(train: Items, val: Items | None, test: Items, advice: str = "") -> None:
     """FileNotFoundError if an image is missing, so that a run does not fail at its end.
 
     Of a split longer than MAX_CHECKED only an even sample is looked for: ImageNet on a network
@@ -94,7 +133,7 @@ def check_files(train: Items, val: Items | None, test: Items) -> None:
         if missing:
             raise FileNotFoundError(
                 f"{len(missing)} of {len(looked_for)} {split} images looked for do not exist, "
-                f"the first is {missing[0]}; unpack the images there (see {SOURCES})"
+                f"the first is {missing[0]}; unpack the images there (see {SOURCES}). {advice}"
             )
 
 

@@ -429,6 +429,7 @@ def test_broken_split_file(world, text, message):
         (["ant/train_0.png", 0, "bee"], "label 0 has two class names, 'ant' and 'bee'"),
         (["ant/train_0.png", 1, "ant"], "label 1 has two class names, 'bee' and 'ant'"),
         (["ant/train_0.png", 5, "ant"], "class 'ant' has two labels, 0 and 5"),
+        (["ant/train_0.png", 1, "bee"], "image .*ant/train_0.png has two labels, 0 and 1"),
         (["ant/train_0.png", 7, "fox"], "labels of 6 classes must be 0 to 5, got 0 to 7 without 5"),
         (["ant/train_0.png", -1, "fox"], "must be 0 to 5, got -1 to 4 without 5"),
     ],
@@ -461,7 +462,10 @@ def test_shared_names_only_where_the_loader_says_so(tmp_path):
     class Twins(Tiny):
         unique_names = False
 
-    write_world(tmp_path, make_split(classes=["missile", "ant", "missile"]))
+    split = make_split(classes=["missile", "ant", "missile"])
+    for entry in [entry for entries in split.values() for entry in entries if entry[1] == 2]:
+        entry[0] = entry[0].replace("missile/", "other missile/")
+    write_world(tmp_path, split)
     with pytest.raises(ValueError, match="class 'missile' has two labels"):
         build(tmp_path)
     assert build(tmp_path, loader=Twins).classnames == ["missile", "ant", "missile"]

@@ -114,6 +114,13 @@ def test_checkpoints_that_do_not_fit(run, refused, tmp_path, tiny_file):
     assert "and these weights are another" in message
 
 
+def test_a_diverged_loss_says_where(run, capsys):
+    with pytest.raises(SystemExit) as error:
+        run("MMLoP", "nan", "OPTIM.LR", "1e30", "OPTIM.WARMUP_EPOCH", "-1", "OPTIM.MAX_EPOCH", "9")
+    assert error.value.code == 3
+    assert "Loss is infinite or NaN" in capsys.readouterr().err
+
+
 def test_no_trainer():
     with pytest.raises(ValueError, match="No method is named: pass --trainer MMLoP"):
         train.setup_cfg(train.parse_args([]))

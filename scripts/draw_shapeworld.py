@@ -1,0 +1,42 @@
+"""Draw the demo world and its variants on one sheet: `python scripts/draw_shapeworld.py`."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from PIL import Image, ImageDraw
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from datasets import shapes  # noqa: E402
+from datasets.shapeworld import CLASSES, picture  # noqa: E402
+
+MARGIN = 130  # pixels for the names on the left
+
+
+def draw(columns: int) -> Image.Image:
+    """One row a world, one column a class, evenly over the classes."""
+    worlds = ["ShapeWorld", *shapes.VARIANTS]
+    labels = [round(i * (len(CLASSES) - 1) / (columns - 1)) for i in range(columns)]
+    size = (MARGIN + columns * shapes.SIZE, len(worlds) * shapes.SIZE)
+    sheet = Image.new("RGB", size, "white")
+    pen = ImageDraw.Draw(sheet)
+    for row, world in enumerate(worlds):
+        pen.text((6, row * shapes.SIZE + shapes.SIZE // 2 - 6), world, fill="black")
+        for column, label in enumerate(labels):
+            place = (MARGIN + column * shapes.SIZE, row * shapes.SIZE)
+            sheet.paste(picture(world, "test", label, 0), place)
+    return sheet
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--output", type=Path, default=ROOT / "docs" / "shapeworld.png")
+    parser.add_argument("--columns", type=int, default=12)
+    args = parser.parse_args()
+    draw(args.columns).save(args.output)
+
+
+if __name__ == "__main__":
+    main()
