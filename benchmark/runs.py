@@ -1,20 +1,24 @@
-"""Base-to-new runs, several at once: train on the base classes, evaluate on base and new."""
+"""Base-to-new runs, several at once: train on the base classes, evaluate on base and new.
 
-import contextlib
+Every run is a process of its own, `python train.py ...`, so that its memory and its command are its
+own, and Ctrl-C ends them all.
+"""
+
 import json
-import multiprocessing
 import os
 import re
 import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from tqdm import tqdm
 
+TRAIN = Path(__file__).resolve().parents[1] / "train.py"
 EPOCH_LINE = re.compile(r"^epoch \[(\d+)/(\d+)\]", re.MULTILINE)
 
 
@@ -44,46 +48,43 @@ class Job:
 
 
 def run_jobs(jobs: Sequence[Job], workers: int) -> list[dict]:
-    """Run all jobs, `workers` at once, under one progress bar in units of epochs.
+    """Run all jobs, `workers` at once, each on one thread, under one progress bar.
 
     Returns:
         One row a job, in order: label, seed, and the contents of both results.json.
 
     Raises:
-        RuntimeError: a run failed; names it and its log file, after the others have ended.
+        RuntimeError: a run failed; says which and why, after the others have ended.
     """
-    threads = max(1, (os.cpu_count() or 1) // workers)
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, _start_worker, (threads,)) as pool:
+    with ThreadPoolExecutor(workers) as pool:
         futures = [pool.submit(_base_to_new, job) for job in jobs]
-        _watch(jobs, futures)
+        try:
+            _watch(jobs, futures)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
     failed = [
-        f"{job.label} seed {job.seed} ({future.exception()}), see {job.folder}"
+        f"{job.label} seed {job.seed} in {job.folder}: {future.exception()}"
         for job, future in zip(jobs, futures, strict=True)
         if future.exception()
     ]
     if failed:
-        raise RuntimeError(f"{len(failed)} of {len(jobs)} runs failed: {'; '.join(failed)}")
+        raise RuntimeError(f"{len(failed)} of {len(jobs)} runs failed.\n" + "\n".join(failed))
     return [future.result() for future in futures]
 
 
 def set_aside(folder: Path) -> None:
     """Make room for a fresh start: what is there moves to a name with its date."""
-    if folder.exists():
-        date = time.strftime("%Y%m%d-%H%M%S", time.localtime(folder.stat().st_mtime))
-        aside = folder.with_name(f"{folder.name}-{date}")
-        number = 1
-        while aside.exists():
-            number += 1
-            aside = folder.with_name(f"{folder.name}-{date}-{number}")
-        shutil.move(folder, aside)
-        print(f"{folder} held earlier runs: they are now in {aside}; nothing of them is reused.")
-
-
-def _start_worker(threads: int) -> None:
-    import torch
-
-    torch.set_num_threads(threads)
+    if not folder.exists():
+        return
+    date = time.strftime("%Y%m%d-%H%M%S", time.localtime(folder.stat().st_mtime))
+    aside = folder.with_name(f"{folder.name}-{date}")
+    number = 1
+    while aside.exists():
+        number += 1
+        aside = folder.with_name(f"{folder.name}-{date}-{number}")
+    shutil.move(folder, aside)
+    print(f"{folder} held earlier runs: they are now in {aside}; nothing of them is reused.")
 
 
 def _base_to_new(job: Job) -> dict:
@@ -98,21 +99,25 @@ def _base_to_new(job: Job) -> dict:
 
 
 def _run(job: Job, folder: Path, classes: str, flags: Sequence[str]) -> None:
-    """One call of train.py in this process; what it prints is in its log file."""
-    import train
-
+    """One call of train.py; what it says is in the folder's log.txt."""
     fixed = ["--trainer", job.trainer, "--seed", str(job.seed), "--output-dir", str(folder)]
     pairs = ["DATASET.SUBSAMPLE_CLASSES", classes, *job.options]
-    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
-        try:
-            train.main([*fixed, *job.flags, *flags, *pairs])
-        except SystemExit as error:  # train.py has told why on stderr
-            raise RuntimeError(f"train.py ended with status {error.code}") from None
+    done = subprocess.run(
+        [sys.executable, str(TRAIN), *fixed, *job.flags, *flags, *pairs],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["nothing was said"])[-1]
+        raise RuntimeError(f"{last} (exit status {done.returncode})")
 
 
 def _watch(jobs: Sequence[Job], futures: Sequence[Future]) -> None:
     """Show progress until all are done, as read from the runs' own logs."""
-    weights = [1.0 if job.trains else 0.02 for job in jobs]  # zero-shot only evaluates
+    weights = [1.0 if job.trains else 0.1 for job in jobs]  # zero-shot only evaluates
     layout = "{l_bar}{bar}| {elapsed} + {remaining}{postfix}"
     # A terminal redraws one line; a log file gets a line only now and then.
     pause = 0.5 if sys.stderr.isatty() else 15.0
@@ -121,8 +126,8 @@ def _watch(jobs: Sequence[Job], futures: Sequence[Future]) -> None:
             time.sleep(0.5)
             shares = [1.0 if f.done() else _share(j) for j, f in zip(jobs, futures, strict=True)]
             done = sum(share * weight for share, weight in zip(shares, weights, strict=True))
-            reached = 100 if all(f.done() for f in futures) else round(99 * done / sum(weights), 1)
             ended = sum(f.done() for f in futures)
+            reached = 100 if ended == len(jobs) else round(99 * done / sum(weights), 1)
             bar.set_postfix_str(f"{ended} of {len(jobs)} runs", refresh=False)
             bar.update(reached - bar.n)
 

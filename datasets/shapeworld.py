@@ -60,7 +60,7 @@ CLASSES = world_classes()
 
 @lru_cache(maxsize=16384)
 def picture(world: str, split: str, label: int, index: int) -> Image.Image:
-    """The picture that these four words name; the same on every machine."""
+    """The picture that these four words name: a function of the seed, kept for the next time."""
     variants = {"ShapeWorld": shapes.NATURAL, **shapes.VARIANTS}
     seed = [WORLD_SEED, list(variants).index(world), SPLIT_NUMBER[split], label, index]
     rng = np.random.default_rng(seed)

@@ -79,7 +79,7 @@ def _load(name: str) -> CLIP:
     if name == DEMO:
         return _build(_demo_state())
     if name in clip.available_models():
-        return clip.load(name, device="cpu")[0]
+        return _download(name)
     if Path(name).expanduser().is_file():
         return _build(_read(Path(name).expanduser()))
     raise ValueError(
@@ -88,10 +88,18 @@ def _load(name: str) -> CLIP:
     )
 
 
+def _download(name: str) -> CLIP:
+    try:
+        return clip.load(name, device="cpu")[0]
+    except OSError as error:
+        raise ValueError(
+            f'Backbone "{name}" could not be downloaded ({error}): without a network, fetch it on '
+            "another machine and pass the file's path as the backbone."
+        ) from error
+
+
 def _read(path: Path) -> Mapping[str, torch.Tensor]:
     """The state dict in a file; nothing in it is executed but TorchScript, which is sandboxed."""
-    if path.suffix == ".safetensors":
-        return load_file(path)
     with warnings.catch_warnings():
         # OpenAI's files are TorchScript, whatever has become of it since.
         warnings.filterwarnings("ignore", message=".*torch.jit.load.*")
@@ -100,6 +108,8 @@ def _read(path: Path) -> Mapping[str, torch.Tensor]:
         except RuntimeError:
             pass
     try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # unpickling fails in many ways, all of them the file's
         raise ValueError(
@@ -113,11 +123,14 @@ def _build(state: Mapping[str, torch.Tensor]) -> CLIP:
     """A CLIP with these weights, read in full precision (`build_model` alone rounds to fp16)."""
     skip = ("input_resolution", "context_length", "vocab_size")
     state = {key: value for key, value in state.items() if key not in skip}
-    missing = {"text_projection", "token_embedding.weight", "logit_scale"} - state.keys()
-    if missing:
-        raise ValueError(f"The file holds no CLIP: it lacks {', '.join(sorted(missing))}.")
-    model = build_model(dict(state)).float()
-    model.load_state_dict(state)
+    try:
+        model = build_model(dict(state)).float()
+        model.load_state_dict(state)
+    except (KeyError, RuntimeError, AssertionError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(
+            f"The file holds no CLIP of OpenAI's architecture: its weights do not fit ({reason})."
+        ) from error
     return model
 
 

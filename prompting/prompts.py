@@ -70,6 +70,8 @@ def initial_prompts(
             raise ValueError(
                 f"PROMPT_DEPTH for the {tower} tower is {depth}: this backbone takes 0 to {layers}."
             )
+    if depths == (0, 0):
+        raise ValueError("PROMPT_DEPTH is 0 in both towers: there is nothing to learn.")
     text = _noise((depths[0], tokens[0], model.transformer.width), generator)
     vision = _noise((depths[1], tokens[1], model.visual.transformer.width), generator)
     if context and depths[0]:
@@ -176,6 +178,8 @@ def _factorise(
 ) -> tuple[Tensor, Tensor]:
     """U (J or 1, T, r) and V (J, r, d) that start as `init` says for prompts (J, T, d)."""
     depth, tokens, width = prompts.shape
+    if depth == 0:  # a tower without prompts
+        return torch.empty(0, tokens, rank), torch.empty(0, rank, width)
     if per_layer:
         return _start_factors(prompts, rank, init, generator)
     side_by_side = prompts.transpose(0, 1).reshape(1, tokens, depth * width)

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 import train
+from trainers.config import CONFIGS
 
-CONFIGS = train.CONFIGS
 METHODS = sorted((CONFIGS / "trainers").glob("*/*.yaml"))
 DATASETS = sorted((CONFIGS / "datasets").glob("*.yaml"))
 
@@ -50,6 +50,17 @@ def test_dataset_configs_name_a_registered_data_set(path):
         ["--trainer", "ZeroshotCLIP", "--dataset-config-file", str(path), "--seed", "1"]
     )
     assert train.setup_cfg(args).DATASET.NAME in DATASET_REGISTRY.registered_names()
+
+
+@pytest.mark.parametrize("path", sorted((CONFIGS / "datasets").glob("shapeworld*")), ids=ident)
+def test_demo_worlds_build(path, tmp_path):
+    args = train.parse_args(
+        ["--trainer", "ZeroshotCLIP", "--dataset-config-file", str(path), "--seed", "1"]
+        + ["--config-file", str(CONFIGS / "trainers" / "ZeroshotCLIP" / "demo.yaml")]
+        + ["--output-dir", str(tmp_path / "run")]
+    )
+    trainer = train.build(args, train.setup_cfg(args))
+    assert next(iter(trainer.test_loader))["img"].shape == (128, 3, 64, 64)
 
 
 def test_the_paper_s_settings():

@@ -10,6 +10,7 @@ import pytest
 from dassl.engine import TRAINER_REGISTRY
 
 import train
+import trainers
 
 ROOT = Path(train.__file__).parent
 PAGES = ("README.md", "CONTRIBUTING.md")
@@ -61,20 +62,29 @@ def test_links_and_named_files_exist(page):
             assert (ROOT / name).exists(), name
 
 
+def test_the_readme_s_example_of_the_library_runs():
+    (source,) = blocks("README.md", "python")
+    scope = {}
+    exec(compile(source, "README.md", "exec"), scope)
+    assert scope["logits"].shape == (5, 2)
+
+
 def test_the_example_method_runs(run, monkeypatch, tmp_path):
     """The page's own text, registered and trained."""
-    source = next(block for block in blocks("CONTRIBUTING.md", "python") if "class Shallow" in block)
+    source = next(
+        block for block in blocks("CONTRIBUTING.md", "python") if "class Shallow" in block
+    )
     scope = {"__name__": "shallow"}
     try:
         exec(compile(source, "CONTRIBUTING.md", "exec"), scope)
-        everything = train.trainers.add_config
+        everything = trainers.add_config
 
         def add_config(cfg):
             everything(cfg)
             scope["add_config"](cfg)
 
-        monkeypatch.setattr(train.trainers, "add_config", add_config)
+        monkeypatch.setattr(trainers, "add_config", add_config)
         results = run("Shallow", "shallow")
     finally:
         TRAINER_REGISTRY._obj_map.pop("Shallow", None)
-    assert results["trainable_parameters"] == 4 * 64
+    assert results["trainable_parameters"] == 4 * 128

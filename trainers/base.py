@@ -1,8 +1,7 @@
 """What all prompt trainers share: backbone, optimiser, step, evaluation, checkpoints, results.
 
 A method subclasses `PromptTrainer`, names its config node, and says which prompts it learns and
-what its loss is. Only names of Dassl's public surface are used, so that upstream's engine serves
-as well.
+what its loss is. Of Dassl only the public surface is used.
 """
 
 import logging
@@ -35,6 +34,8 @@ class PromptTrainer(TrainerX):
     """
 
     node: str  # the method's own config: cfg.TRAINER.<node>, with at least PREC
+    training_only: tuple[str, ...] = ("PREC",)  # its keys that trained prompts do not depend on
+    loaded: Mapping | None = None  # path and epoch of the checkpoint that is evaluated
 
     @property
     def options(self) -> CfgNode:
@@ -146,22 +147,21 @@ class PromptTrainer(TrainerX):
             ValueError: prompts of another method, shape or backbone.
         """
         if not directory:
-            logger.info("load_model() is skipped: no model directory is given")
-            return
+            raise ValueError(
+                f"{self.cfg.TRAINER.NAME} needs trained prompts: pass --model-dir with the output "
+                "folder of a training run."
+            )
         path = _checkpoint_path(Path(directory) / MODEL_NAME, epoch)
         checkpoint = self._read_checkpoint(path)
         self.model.learner.load_state_dict(checkpoint["state_dict"])
+        self.loaded = {"path": str(path), "epoch": checkpoint["epoch"]}
         logger.info("Loaded prompts from %s (epoch %s)", path, checkpoint["epoch"])
-
-    def resume_model_if_exist(self, directory: str) -> int:
-        """Go on with the run in `directory`, after the checks of `load_model`."""
-        self._read_checkpoint(_checkpoint_path(Path(directory) / MODEL_NAME, None, best=False))
-        return super().resume_model_if_exist(directory)
 
     def _read_checkpoint(self, path: Path) -> Mapping:
         checkpoint = load_checkpoint(str(path))
         self._check_origin(checkpoint, path)
         _check_shapes(self.model.learner, checkpoint["state_dict"], path)
+        self._check_options(checkpoint, path)
         return checkpoint
 
     def _check_origin(self, checkpoint: Mapping, path: Path) -> None:
@@ -174,6 +174,18 @@ class PromptTrainer(TrainerX):
                 f'{path} holds prompts for backbone "{origin["name"]}", and these weights are '
                 f'another ("{self.backbone.name}"): set MODEL.BACKBONE.NAME to the one trained on.'
             )
+
+    def _check_options(self, checkpoint: Mapping, path: Path) -> None:
+        """Prompts are evaluated as they were trained: CTX_INIT or UDC must not change silently."""
+        if "config" not in checkpoint:
+            return
+        trained = CfgNode.load_cfg(checkpoint["config"]).TRAINER[self.node]
+        for key, value in self.options.items():
+            if key not in self.training_only and trained.get(key, value) != value:
+                raise ValueError(
+                    f"{path} was trained with TRAINER.{self.node}.{key} {trained[key]}, and this "
+                    f"run has {value}: pass TRAINER.{self.node}.{key} {trained[key]}."
+                )
 
 
 def _fit_input_size(cfg: CfgNode, backbone: Backbone) -> None:
@@ -189,10 +201,10 @@ def _fit_input_size(cfg: CfgNode, backbone: Backbone) -> None:
         cfg.freeze()
 
 
-def _checkpoint_path(folder: Path, epoch: int | None, best: bool = True) -> Path:
-    if epoch:
+def _checkpoint_path(folder: Path, epoch: int | None) -> Path:
+    if epoch is not None:
         path = folder / f"model.pth.tar-{epoch}"
-    elif best and (folder / "model-best.pth.tar").exists():
+    elif (folder / "model-best.pth.tar").exists():
         path = folder / "model-best.pth.tar"
     elif (folder / "checkpoint").exists():
         path = folder / (folder / "checkpoint").read_text().strip()

@@ -27,24 +27,24 @@ from trainers.base import PromptTrainer
 
 
 def add_config(cfg: CfgNode) -> None:
-    """The node TRAINER.MMLOP. Inferred values are marked; the others are the paper's."""
+    """The node TRAINER.MMLOP; each value is the paper's, inferred, or ours."""
     node = cfg.TRAINER.MMLOP = CfgNode()
     node.N_CTX = 4  # T, prompt tokens of each tower (inferred from 11.5K parameters)
     node.CTX_INIT = "a photo of a"  # words before the class name (inferred from PromptSRC)
-    node.PROMPT_DEPTH_TEXT = 9  # J of the text tower
-    node.PROMPT_DEPTH_VISION = 9  # J of the image tower
-    node.LOW_RANK = True  # P = U V; False: free prompts
-    node.RANK = 1  # r
-    node.SHARED_UP = True  # one U for both towers
-    node.UP_PER_LAYER = True  # a U for each layer; False: one for all (ours)
-    node.INIT = "svd"  # start of the factors: svd, normal, zero (ours)
-    node.SCL = True  # self-regulating consistency
+    node.PROMPT_DEPTH_TEXT = 9  # J of the text tower (paper)
+    node.PROMPT_DEPTH_VISION = 9  # J of the image tower (paper)
+    node.LOW_RANK = True  # P = U V; False: free prompts (paper)
+    node.RANK = 1  # r (paper)
+    node.SHARED_UP = True  # one U for both towers (paper)
+    node.UP_PER_LAYER = True  # ours: a U for each layer; False: one for all
+    node.INIT = "svd"  # ours: start of the factors, svd, normal or zero
+    node.SCL = True  # self-regulating consistency (paper)
     node.TEXT_LOSS_WEIGHT = 25.0  # a_t (inferred from PromptSRC)
     node.IMAGE_LOSS_WEIGHT = 10.0  # a_v (inferred from PromptSRC)
     node.LOGITS_LOSS_WEIGHT = 1.0  # a_l (inferred from PromptSRC)
-    node.UDC = True  # uniform drift correction
-    node.SCL_AFTER_UDC = True  # consistency sees drift-corrected text features (ours)
-    node.PREC = "fp32"  # fp32, amp, bf16, fp16
+    node.UDC = True  # uniform drift correction (paper)
+    node.SCL_AFTER_UDC = True  # ours: consistency sees the drift-corrected text features
+    node.PREC = "fp32"  # ours: fp32, amp, bf16, fp16
 
 
 @TRAINER_REGISTRY.register()
@@ -52,6 +52,10 @@ class MMLoP(PromptTrainer):
     """Low-rank prompts in both towers, held to the frozen CLIP."""
 
     node = "MMLOP"
+    training_only = (
+        "PREC", "INIT", "SCL", "SCL_AFTER_UDC",
+        "TEXT_LOSS_WEIGHT", "IMAGE_LOSS_WEIGHT", "LOGITS_LOSS_WEIGHT",
+    )  # fmt: skip
 
     def build_prompted(self, names: list[str], generator: torch.Generator) -> PromptedCLIP:
         options = self.options

@@ -45,6 +45,7 @@ def write_results(trainer: "PromptTrainer", started: float, finished: float) -> 
         "classes": trainer.num_classes,
         "training_images": len(dataset.train_x),
         "epochs": cfg.OPTIM.MAX_EPOCH if training_began else 0,
+        "evaluated_checkpoint": trainer.loaded,
         "trainable_parameters": trainer.trainable_parameters,
         "backbone": {"name": trainer.backbone.name, "sha256": trainer.backbone.sha256},
         "precision": trainer.options.PREC,

@@ -10,6 +10,19 @@ from datasets.shapeworld import CLASSES, picture
 
 NAMES = ("ShapeWorld", "ShapeWorldV2", "ShapeWorldSketch", "ShapeWorldA", "ShapeWorldR")
 
+GOLDEN_NAMES = [
+    "orange arrow on a pink background",
+    "pink diamond on a orange background",
+    "cyan leaf on a white background",
+]
+GOLDEN_MEANS = {
+    "ShapeWorld": [164.1, 179.9, 168.0],
+    "ShapeWorldV2": [213.0, 221.7, 215.8],
+    "ShapeWorldSketch": [234.7, 241.8, 237.1],
+    "ShapeWorldA": [225.7, 233.8, 227.3],
+    "ShapeWorldR": [212.8, 233.9, 218.8],
+}
+
 
 def load(name, subsample="all", shots=-1, seed=1):
     cfg = get_cfg_default()
@@ -24,15 +37,23 @@ def test_classes_and_counts():
     world = load("ShapeWorld")
     assert len(CLASSES) == len(set(CLASSES)) == world.num_classes == 48
     assert (len(world.train_x), len(world.val), len(world.test)) == (48 * 64, 48 * 32, 48 * 40)
-    shape, colour, texture = CLASSES[0]
-    assert world.classnames[0] == f"{texture} {colour} {shape}"
+    assert world.classnames == [kind.name for kind in CLASSES]
+
+
+def test_the_world_is_the_one_that_the_model_card_tells_of():
+    """Weights, figures and world belong together: a change of one is noticed here."""
+    assert [kind.name for kind in CLASSES[::16]] == GOLDEN_NAMES
+    for variant, expected in GOLDEN_MEANS.items():
+        image = np.asarray(picture(variant, "test", 5, 0), dtype=float)
+        assert image.mean(axis=(0, 1)) == pytest.approx(expected, abs=1.0), variant
 
 
 def test_base_and_new_have_different_shapes():
     base, new = (load("ShapeWorld", half, shots=16) for half in ("base", "new"))
+    assert len(base.val) == 24 * 32
     assert base.num_classes == new.num_classes == 24
-    assert len(base.train_x) == 24 * 16 and len(base.val) == 24 * 4
-    nouns = [{name.split()[-1] for name in world.classnames} for world in (base, new)]
+    assert len(base.train_x) == 24 * 16
+    nouns = [{name.split()[1] for name in world.classnames} for world in (base, new)]
     assert len(nouns[0]) == len(nouns[1]) == 6 and not nouns[0] & nouns[1]
 
 

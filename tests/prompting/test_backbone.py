@@ -1,7 +1,10 @@
 import os
 import pickle
+import random
+import urllib.error
 
 import clip
+import numpy as np
 import pytest
 import torch
 from clip.model import CLIP
@@ -69,10 +72,26 @@ def test_openai_names_go_to_openai_s_loader(tiny_clip, monkeypatch):
 
 
 def test_loading_leaves_the_random_state_alone(tiny_clip, tmp_path):
+    """Few-shot draws come after it, from Python's generator; data order from torch's."""
     torch.save(tiny_clip.state_dict(), tmp_path / "weights.pth")
-    before = torch.get_rng_state()
+    before = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()
     load_backbone(str(tmp_path / "weights.pth"))
-    assert torch.equal(before, torch.get_rng_state())
+    assert torch.equal(before[0], torch.get_rng_state())
+    assert before[1:] == (random.getstate(), np.random.get_state()[1].tolist())
+
+
+def test_a_download_without_network_says_what_to_do(monkeypatch):
+    def load(name, device):
+        raise urllib.error.URLError("no route to host")
+
+    monkeypatch.setattr(clip, "load", load)
+    with pytest.raises(ValueError, match="could not be downloaded .*pass the file's path"):
+        load_backbone("ViT-B/16")
+
+
+def test_the_demo_weights_are_the_ones_of_the_model_card():
+    card = DEMO_FILE.with_name("DEMO_CLIP.md").read_text()
+    assert load_backbone("demo").sha256 in card
 
 
 def test_demo_is_as_deep_as_vit_b_16():
@@ -124,7 +143,20 @@ def test_a_pickle_with_a_payload_is_refused(tmp_path):
     assert not (tmp_path / "canary").exists()
 
 
+def test_a_damaged_file(tiny_clip, tmp_path):
+    save_file(tiny_clip.state_dict(), tmp_path / "whole.safetensors")
+    content = (tmp_path / "whole.safetensors").read_bytes()
+    (tmp_path / "cut.safetensors").write_bytes(content[: len(content) // 2])
+    with pytest.raises(ValueError, match="is no CLIP file that can be read safely"):
+        load_backbone(str(tmp_path / "cut.safetensors"))
+    state = dict(tiny_clip.state_dict())
+    del state["visual.ln_post.weight"]
+    torch.save(state, tmp_path / "lacking.pth")
+    with pytest.raises(ValueError, match="do not fit .*visual.ln_post.weight"):
+        load_backbone(str(tmp_path / "lacking.pth"))
+
+
 def test_a_file_without_a_clip(tmp_path):
     torch.save({"weight": torch.zeros(3)}, tmp_path / "other.pth")
-    with pytest.raises(ValueError, match="holds no CLIP: it lacks logit_scale, text_projection"):
+    with pytest.raises(ValueError, match="holds no CLIP of OpenAI's architecture"):
         load_backbone(str(tmp_path / "other.pth"))

@@ -23,7 +23,7 @@ def test_depth_zero_is_clip(tiny_clip):
     images = torch.randn(3, 3, 32, 32)
     expected = tiny_clip.encode_image(images)
     torch.testing.assert_close(encode_image(tiny_clip, images), expected, rtol=0, atol=1e-5)
-    empty = torch.empty(0, 4, 128)
+    empty = torch.empty(0, 4, 192)
     torch.testing.assert_close(encode_image(tiny_clip, images, empty), expected, rtol=0, atol=1e-5)
 
 
@@ -32,7 +32,7 @@ def test_depth_zero_is_clip(tiny_clip):
 def test_prompted_features_and_gradients(tiny_clip, depth, count):
     generator = torch.Generator().manual_seed(1)
     images = torch.randn((3, 3, 32, 32), generator=generator)
-    prompts = torch.randn((depth, count, 128), generator=generator).requires_grad_()
+    prompts = torch.randn((depth, count, 192), generator=generator).requires_grad_()
     weights = torch.randn((3, 32), generator=generator)
 
     features = encode_image(tiny_clip, images, prompts)

@@ -104,9 +104,17 @@ def test_normal_start_has_the_noise_s_scale():
 
 
 @pytest.mark.parametrize("depths", [(3, 1), (1, 3), (0, 2), (2, 0)])
-def test_shared_up_projection_with_towers_of_different_depth(depths):
-    text, vision = LowRankPrompts(start(depths), 1, True, "svd", generator())()
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("per_layer", [True, False])
+def test_towers_of_different_depth(depths, shared, per_layer):
+    learner = LowRankPrompts(start(depths), 1, shared, "svd", generator(), per_layer)
+    text, vision = learner()
     assert (len(text), len(vision)) == depths
+
+
+def test_nothing_to_learn(tiny_backbone):
+    with pytest.raises(ValueError, match="PROMPT_DEPTH is 0 in both towers"):
+        initial_prompts(tiny_backbone, "a photo of a", (4, 4), (0, 0), generator())
 
 
 @pytest.mark.parametrize("rank", [0, -1, 5])
@@ -132,7 +140,7 @@ def test_initial_prompts_are_the_words_and_noise(tiny_backbone, tiny_clip):
     begin = initial_prompts(tiny_backbone, "a photo of a", (4, 2), (3, 4), generator())
     words = tiny_clip.token_embedding(clip.tokenize("a photo of a"))[0, 1:5]
     torch.testing.assert_close(begin.text[0], words)
-    assert begin.text.shape == (3, 4, 64) and begin.vision.shape == (4, 2, 128)
+    assert begin.text.shape == (3, 4, 128) and begin.vision.shape == (4, 2, 192)
     for noise in (begin.text[1:], begin.vision):
         assert noise.std().item() == pytest.approx(0.02, rel=0.1)
     again = initial_prompts(tiny_backbone, "a photo of a", (4, 2), (3, 4), generator())

@@ -35,7 +35,7 @@ def test_depth_zero_is_clip(tiny_clip, texts):
 @pytest.mark.parametrize("texts", [TEXTS, TEXTS[:1]])
 def test_prompted_features_and_gradients(tiny_clip, depth, count, texts):
     generator = torch.Generator().manual_seed(1)
-    prompts = torch.randn((depth, count, 64), generator=generator).requires_grad_()
+    prompts = torch.randn((depth, count, 128), generator=generator).requires_grad_()
     weights = torch.randn((len(texts), 32), generator=generator)
 
     features = encode_text(tiny_clip, tokenize(texts, count), prompts)
@@ -50,7 +50,7 @@ def test_prompted_features_and_gradients(tiny_clip, depth, count, texts):
 
 def test_context_longer_than_the_prompt_keeps_its_words(tiny_clip):
     """With two prompt tokens in "a photo of a", "of a" stays, and is shared too."""
-    prompts = torch.randn(2, 2, 64)
+    prompts = torch.randn(2, 2, 128)
     sentences = tokenize(TEXTS, 2)
     assert sentences.shared == 5
     expected = torch.stack([reference(tiny_clip, text, prompts) for text in TEXTS])
@@ -58,7 +58,7 @@ def test_context_longer_than_the_prompt_keeps_its_words(tiny_clip):
 
 
 def test_a_prompt_counts_as_shared_whatever_it_replaces(tiny_clip):
-    prompts = torch.randn(2, 2, 64)
+    prompts = torch.randn(2, 2, 128)
     texts = ["one two cat.", "three four dog."]
     sentences = tokenize(texts, 2)
     assert sentences.shared == 3

@@ -30,6 +30,12 @@ CASES = {
         ("TRAINER.MMLOP.N_CTX", "74", "TRAINER.MMLOP.CTX_INIT", ""),
         '" has 76 tokens, and CLIP takes 75: shorten the context (N_CTX, CTX_INIT)',
     ),
+    "split": (("TEST.SPLIT", "valid"), 'TEST.SPLIT is "valid": choose test or val.'),
+    "model": (("TEST.FINAL_MODEL", "best"), "choose last_step or best_val"),
+    "nothing to learn": (
+        ("TRAINER.MMLOP.PROMPT_DEPTH_TEXT", "0", "TRAINER.MMLOP.PROMPT_DEPTH_VISION", "0"),
+        "PROMPT_DEPTH is 0 in both towers",
+    ),
     "classes": (("DATASET.SUBSAMPLE_CLASSES", "novel"), "SUBSAMPLE_CLASSES must be one of"),
     "shots": (("DATASET.NUM_SHOTS", "0"), "NUM_SHOTS must be at least 1, or -1 for all, got 0"),
 }
@@ -91,6 +97,62 @@ def test_resnet_backbone(refused, tmp_path):
 def test_a_folder_that_holds_a_run(run, refused):
     run("ZeroshotCLIP", "refused")
     assert "(config.yaml, results.json): pass another --output-dir" in refused()
+
+
+def test_resuming_another_run(run, refused, tmp_path):
+    options = ("TRAIN.CHECKPOINT_FREQ", "1")
+    run("MMLoP", "refused", *options)
+    here = {"resume": str(tmp_path / "refused")}
+    assert "is finished: its figures are in results.json" in refused(*options, **here)
+    (tmp_path / "refused" / "results.json").unlink()
+    message = refused(*options, "OPTIM.LR", "0.1", **here)
+    assert message.endswith("has OPTIM.LR 0.0025, and this one 0.1.")
+    assert "A run goes on in its own folder" in refused(*options, name="b", **here)
+    nowhere = str(tmp_path / "nowhere")
+    assert "There is no checkpoint in" in refused(output_dir=nowhere, resume=nowhere)
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_an_evaluation_can_be_put_right(run, refused, tmp_path):
+    """A refused run leaves nothing that stands in the way of the next."""
+    run("MMLoP", "trained")
+    assert "pass --model-dir" in refused("--eval-only")
+    assert "No checkpoint" in refused("--eval-only", model_dir=str(tmp_path / "nowhere"))
+    results = run("MMLoP", "refused", "--eval-only", model_dir=str(tmp_path / "trained"))
+    checkpoint = tmp_path / "trained" / "prompt_learner" / "model.pth.tar-2"
+    assert results["evaluated_checkpoint"] == {"path": str(checkpoint), "epoch": 2}
+
+
+def test_an_evaluation_with_other_options_than_the_training(run, refused, tmp_path):
+    run("MMLoP", "trained")
+    trained = {"model_dir": str(tmp_path / "trained")}
+    message = refused("--eval-only", "TRAINER.MMLOP.UDC", "False", **trained)
+    assert "was trained with TRAINER.MMLOP.UDC True, and this run has False" in message
+    assert run("MMLoP", "refused", "--eval-only", "TRAINER.MMLOP.PREC", "bf16", **trained)
+
+
+def test_whole_numbers_serve_as_weights(run, tmp_path):
+    (tmp_path / "whole.yaml").write_text("TRAINER:\n  MMLOP:\n    IMAGE_LOSS_WEIGHT: 5\n")
+    whole = ("TRAINER.MMLOP.TEXT_LOSS_WEIGHT", "25")
+    results = run("MMLoP", "whole", *whole, config_file=str(tmp_path / "whole.yaml"))
+    node = results["config"]["TRAINER"]["MMLOP"]
+    assert (node["TEXT_LOSS_WEIGHT"], node["IMAGE_LOSS_WEIGHT"]) == (25.0, 5.0)
+
+
+def test_an_output_folder_that_is_a_file(refused, tmp_path):
+    (tmp_path / "file").write_text("")
+    assert "File exists" in refused(output_dir=str(tmp_path / "file"))
+
+
+def test_flags_behind_pairs():
+    arguments = ["--trainer", "MMLoP", "OPTIM.LR", "0.1", "--seed", "1"]
+    with pytest.raises(ValueError, match="Flags come before the KEY VALUE pairs: move --seed"):
+        train.setup_cfg(train.parse_args(arguments))
+
+
+def test_a_root_without_a_data_set():
+    with pytest.raises(ValueError, match="--root is given but no data set"):
+        train.setup_cfg(train.parse_args(["--trainer", "MMLoP", "--root", "DATA"]))
 
 
 def test_checkpoints_that_do_not_fit(run, refused, tmp_path, tiny_file):

@@ -170,11 +170,11 @@ def test_every_row_of_the_ablation_is_a_configuration(tmp_path, tiny_file, tiny_
     assert (len(terms) == 4) == ("SCL" not in keys)
     assert trainer.model.drift_correction == ("UDC" not in keys)
     rank = {"rank 2": 2, "rank 4": 4}.get(row, 1)
-    expected = 3 * rank * (4 + 64 + 128)
+    expected = 3 * rank * (4 + 128 + 192)
     if "LOW_RANK" in keys:
-        expected = 3 * 4 * (64 + 128)
+        expected = 3 * 4 * (128 + 192)
     elif "SHARED_UP" in keys:
-        expected = 3 * (4 + 64) + 3 * (4 + 128)
+        expected = 3 * (4 + 128) + 3 * (4 + 192)
     assert trainer.trainable_parameters == expected
 
 
@@ -212,9 +212,19 @@ def test_zero_shot_uses_the_data_set_s_template_and_trains_nothing(run, tmp_path
     assert 'Template: "a photo of a {}."' in (tmp_path / "zs" / "log.txt").read_text()
 
 
-def test_best_val_keeps_the_best(run, tmp_path):
-    run("MMLoP", "best", "TEST.FINAL_MODEL", "best_val")
-    assert (tmp_path / "best" / "prompt_learner" / "model-best.pth.tar").exists()
+def test_best_val_evaluates_the_best(run, tmp_path, monkeypatch):
+    """Of three epochs the second is the best on validation data."""
+    from trainers.base import PromptTrainer
+
+    test, scores = PromptTrainer.test, iter([50.0, 70.0, 60.0])
+
+    def scripted(self, split=None):
+        return next(scores) if split == "val" else test(self, split)
+
+    monkeypatch.setattr(PromptTrainer, "test", scripted)
+    results = run("MMLoP", "best", "TEST.FINAL_MODEL", "best_val", "OPTIM.MAX_EPOCH", "3")
+    assert results["evaluated_checkpoint"]["epoch"] == 2
+    assert results["evaluated_checkpoint"]["path"].endswith("model-best.pth.tar")
 
 
 VIT_B_16 = {(): 11_556, ("SHARED_UP", "False"): 11_592, ("LOW_RANK", "False"): 46_080}
