@@ -118,6 +118,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             trainer.test()
         elif not args.no_train:
             trainer.train()
+    except OSError as error:  # an image that went missing, a full disk
+        sys.exit(_stop(error, 2))
     except FloatingPointError as error:
         sys.exit(_stop(error, 3))
 

@@ -32,7 +32,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     try:
         for name in args.names:
-            check_availability(name, ON_DISK, "data set")
+            known = ON_DISK if args.command == "check" else ALL
+            check_availability(name, known, "data set")
     except ValueError as error:
         parser.error(str(error))
     if args.command == "check" and not args.root.is_dir():

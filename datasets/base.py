@@ -17,9 +17,8 @@ from dassl.data.datasets import DatasetBase, Datum
 
 from datasets.folders import images_below, random_split
 from datasets.records import Entry, note_small_classes, read_record, write_record
-from datasets.sources import Source
+from datasets.sources import LAYOUTS, Source
 from datasets.splits import (
-    SOURCES,
     SUBSAMPLES,
     ImageFile,
     Items,
@@ -89,7 +88,7 @@ class FewShotDataset(DatasetBase):
         test, and ImageNet-A has no other split.
         """
         path = self.folder / self.split_file
-        url = next((s.url for s in self.sources if s.name == self.split_file), SOURCES)
+        url = next((s.url for s in self.sources if s.name == self.split_file), LAYOUTS)
         try:
             return read_split(path, self.image_folder, self.item, url)
         except FileNotFoundError as error:
@@ -144,7 +143,7 @@ class FewShotDataset(DatasetBase):
             if not wanted.is_dir():
                 raise FileNotFoundError(
                     f"{type(self).__name__} expects the folder {wanted}, which does not exist; "
-                    f"put the data there (see {SOURCES}) or set another --root"
+                    f"put the data there (see {LAYOUTS}) or set another --root"
                 )
         return folder, folder / self.image_dir
 
@@ -152,13 +151,13 @@ class FewShotDataset(DatasetBase):
         """A random split of the images by their folders, at the user's explicit wish."""
         if not self.class_folders:
             raise ValueError(
-                f"DATASET.NEW_SPLIT is True, but {type(self).__name__} has no folder per class to "
-                "make a new split from: unset it and use the published split"
+                f"DATASET.NEW_SPLIT is True, but {type(self).__name__} has no published split of "
+                "folders per class that a new one could replace: unset it"
             )
         classes = defaultdict(list)
         for path in map(PurePosixPath, images_below(self.image_folder)):
             key = self.class_of(path)
-            if key not in self.ignored:
+            if key not in (".", *self.ignored):
                 classes[key].append(str(path))
         self.split_source = f"new random split, DATASET.SPLIT_SEED {seed}"
         logger.warning(

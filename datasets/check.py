@@ -1,5 +1,6 @@
 """Look at data on disk and say what is there, what is not, and what to do."""
 
+import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
@@ -91,8 +92,10 @@ def _compare(report: Report, loader: type[FewShotDataset], root: Path, splits, d
     """Fill in a report on a data set whose lists can be read."""
     items = {item.impath: item for split in splits if split is not None for item in split}
     report.classes = len({item.label for item in items.values()})
-    report.bad = [path for path in items if not Path(path).is_file()]
-    report.images = len(items) - len(report.bad)
+    there = [item for path, item in items.items() if os.path.isfile(path)]
+    report.images = len(there)
+    if len(there) < len(items):
+        report.bad = sorted(items.keys() - {item.impath for item in there})
     report.expected = report.expected or len(items)
     wanted = loader.classes or report.classes
     if (report.images, report.classes) == (report.expected, wanted):
@@ -105,7 +108,7 @@ def _compare(report: Report, loader: type[FewShotDataset], root: Path, splits, d
             f"and unpack again. {how_to_get(loader, root)[1]}"
         )
     if deep:
-        unreadable = _unreadable([item for path, item in items.items() if Path(path).is_file()])
+        unreadable = _unreadable(there)
         report.bad += unreadable
         if unreadable:
             report.verdict, report.action = "broken", "unpack again"

@@ -55,7 +55,7 @@ def images_by_class(folder: Path) -> dict[str, list[str]]:
 def random_split(
     classes: Mapping[str, Iterable[str]], seed: int
 ) -> tuple[dict[str, list[str]], dict[str, list[str]], dict[str, list[str]]]:
-    """(train, val, test) with about 50, 20 and 30 percent of every class, as CoOp splits.
+    """(train, val, test) with about 50, 20 and 30 percent of every class, the shares of CoOp.
 
     Every class has a generator of its own, so that another class changes nothing in this one, and
     Python's global `random` stays as it is.

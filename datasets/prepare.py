@@ -72,7 +72,10 @@ def _member(unpacked: Path, member: str, url: str) -> Path:
     path = unpacked / member
     if not path.exists():
         held = sorted(p.name for p in unpacked.iterdir())[:5]
-        raise ValueError(f"the archive from {url} must hold {member}, it holds {held}")
+        raise ValueError(
+            f"the archive from {url} must hold {member}, it holds {held}: move what is needed into "
+            f"place by hand, or delete {unpacked.parent} to download it anew"
+        )
     return path
 
 
@@ -85,9 +88,13 @@ def _move(path: Path, target: Path) -> None:
 def fetch(url: str, path: Path) -> None:
     """Download `url` to `path`, from where an interrupted download stopped.
 
+    A file that lies there already came whole, or was put there by hand.
+
     Raises:
         OSError: the file cannot be had; what came of it is kept for the next time.
     """
+    if path.is_file():
+        return
     try:
         import gdown
     except ImportError:
@@ -139,6 +146,9 @@ def unpack(archive: Path, folder: Path, url: str) -> None:
     logger.info("Unpacking %s", archive)
     try:
         extract_archive(archive, folder)
+    except ValueError:
+        archive.unlink()
+        raise
     except (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, EOFError) as error:
         archive.unlink()
         raise ValueError(

@@ -4,12 +4,12 @@ import copy
 import math
 import os
 from collections.abc import Callable, Iterable
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from dassl.data.datasets import Datum
 from dassl.utils import read_json
 
-from datasets.sources import LAYOUTS as SOURCES
+from datasets.sources import LAYOUTS
 
 SUBSAMPLES = ("all", "base", "new")
 MAX_CHECKED = 5000  # images looked for per split
@@ -32,7 +32,7 @@ class ImageFile(Datum):
 
 
 def read_split(
-    path: Path, image_folder: Path, make: Callable[..., Datum] = Datum, source: str = SOURCES
+    path: Path, image_folder: Path, make: Callable[..., Datum] = Datum, source: str = LAYOUTS
 ) -> tuple[Items, Items, Items]:
     """(train, val, test) of the JSON file {"train": [[path, label, class name], ...], ...}.
 
@@ -57,9 +57,9 @@ def read_split(
         if not isinstance(entry, list) or [type(x) for x in entry] != [str, int, str]:
             raise ValueError(f"{path}: entries must be [path, label, class name], got {entry!r}")
         name, label, classname = entry
-        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+        if name.startswith("/") or ".." in name.split("/"):
             raise ValueError(f"{path}: image paths must stay inside {image_folder}, got {name!r}")
-        return make(impath=str(image_folder / name), label=label, classname=classname)
+        return make(impath=os.path.join(image_folder, name), label=label, classname=classname)
 
     return [datum(x) for x in train], [datum(x) for x in val], [datum(x) for x in test]
 
@@ -133,7 +133,7 @@ def check_files(train: Items, val: Items | None, test: Items, advice: str = "") 
         if missing:
             raise FileNotFoundError(
                 f"{len(missing)} of {len(looked_for)} {split} images looked for do not exist, "
-                f"the first is {missing[0]}; unpack the images there (see {SOURCES}). {advice}"
+                f"the first is {missing[0]}; unpack the images there (see {LAYOUTS}). {advice}"
             )
 
 

@@ -32,10 +32,10 @@ def draw(columns: int) -> Image.Image:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--output", type=Path, default=ROOT / "docs" / "shapeworld.png")
+    parser.add_argument("--output", type=Path, default=ROOT / "docs" / "shapeworld.jpg")
     parser.add_argument("--columns", type=int, default=12)
     args = parser.parse_args()
-    draw(args.columns).save(args.output)
+    draw(args.columns).save(args.output, quality=88)
 
 
 if __name__ == "__main__":

@@ -43,6 +43,7 @@ def write_results(trainer: "PromptTrainer", started: float, finished: float) -> 
         "correct": correct,
         "total": total,
         "classes": trainer.num_classes,
+        "split_source": getattr(dataset, "split_source", None),
         "training_images": len(dataset.train_x),
         "epochs": cfg.OPTIM.MAX_EPOCH if training_began else 0,
         "evaluated_checkpoint": trainer.loaded,

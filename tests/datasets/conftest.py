@@ -13,6 +13,7 @@ from PIL import Image
 import train
 from datasets import ON_DISK
 
+ROOT = Path(__file__).resolve().parents[2]
 PARTS = {"train": 3, "val": 2, "test": 2}  # images per class of a miniature
 CONFIG_OF = {
     "ImageNet": "imagenet",
@@ -127,7 +128,7 @@ def make_miniature(name: str, root: Path) -> Miniature:
     if name in ("ImageNet", "ImageNetV2", "ImageNetSketch"):
         _write_names(folder / "classnames.txt")
     else:  # the names beside ImageNet's images do as well
-        (root / "imagenet").mkdir()
+        (root / "imagenet").mkdir(exist_ok=True)
         _write_names(root / "imagenet" / "classnames.txt")
     classes = VARIANT if name in ("ImageNetA", "ImageNetR") else WORDNET
     if name == "ImageNet":
@@ -196,7 +197,7 @@ def make_true_root(root: Path, shared: Path) -> Path:
 
 def load_by_config(name: str, root: Path, *pairs: str, seed: int = 1):
     """A data set as train.py builds it from the data set's YAML; pairs are KEY VALUE."""
-    config = train.CONFIGS / "datasets" / f"{CONFIG_OF[name]}.yaml"
+    config = ROOT / "configs" / "datasets" / f"{CONFIG_OF[name]}.yaml"
     args = train.parse_args(
         ["--trainer", "ZeroshotCLIP", "--dataset-config-file", str(config), "--root", str(root)]
         + ["--backbone", "demo", "--seed", str(seed), "VERBOSE", "False", *pairs]

@@ -85,7 +85,7 @@ def test_a_missing_split_file_is_an_error_that_helps(name, miniature, load):
 def test_a_new_split_only_on_an_explicit_key(name, miniature, load):
     world = miniature(name)
     if name in ("OxfordFlowers", "StanfordCars"):
-        with pytest.raises(ValueError, match=f"but {name} has no folder per class"):
+        with pytest.raises(ValueError, match=f"but {name} has no published split of folders"):
             load(name, world.root, "DATASET.NEW_SPLIT", "True")
         return
     published = load(name, world.root)

@@ -11,7 +11,8 @@ import yaml
 import train
 from datasets.__main__ import main as datasets_main
 
-PAGE = train.ROOT / "docs" / "own-images.md"
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = ROOT / "docs" / "own-images.md"
 CLASSES = ("ant", "bee", "cat", "dog")
 TEN = ("accordion", "anchor", "barrel", "bass", "beaver", "binocular", "brontosaurus",
        "camera", "cannon", "crab")  # fmt: skip
@@ -176,7 +177,7 @@ def test_the_page_runs_as_written_on_real_photographs(tmp_path, shared_data, mon
     root.mkdir()
     for name in TEN:
         (root / name).symlink_to(shared_data / "caltech-101" / "101_ObjectCategories" / name)
-    monkeypatch.chdir(train.ROOT)
+    monkeypatch.chdir(ROOT)
     check, *runs = commands(root, tmp_path / "out")
     assert check[:3] == ["python", "-m", "datasets"] and len(runs) == 3
     assert datasets_main(check[3:]) == 0
@@ -197,12 +198,19 @@ def test_the_page_runs_as_written_on_real_photographs(tmp_path, shared_data, mon
     assert '"a picture of a {}."' in (tmp_path / "out/mine/zeroshot/log.txt").read_text()
 
 
+def flatten(tree: dict, prefix: str = "") -> list[str]:
+    keys = []
+    for key, value in tree.items():
+        keys += flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else [prefix + key]
+    return keys
+
+
 def test_the_page_s_settings_exist():
     cfg = train.setup_cfg(train.parse_args(["--trainer", "MMLoP"]))
-    keys = set(train.flatten(cfg))
+    keys = set(flatten(cfg))
     assert set(re.findall(r"`((?:DATASET|TRAINER)\.[A-Z_.]+)`", PAGE.read_text())) <= keys
     (own,) = blocks("yaml")
-    assert set(train.flatten(yaml.safe_load(own))) <= keys
+    assert set(flatten(yaml.safe_load(own))) <= keys
 
 
 def test_the_page_s_yaml_is_a_configuration(root, tmp_path):

@@ -6,6 +6,8 @@ import tarfile
 import zipfile
 from pathlib import Path
 
+HAS_FILTER = hasattr(tarfile, "data_filter")
+
 
 def extract_archive(path: Path, folder: Path) -> None:
     """Unpack a .zip, .tar, .tar.gz or .tgz into ``folder``.
@@ -24,13 +26,19 @@ def extract_archive(path: Path, folder: Path) -> None:
             for member in archive.getmembers():
                 _check_member(path, folder, member)
             # "data" also drops owners and odd modes; older patch releases lack it.
-            safe = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
+            safe = {"filter": "data"} if HAS_FILTER else {}
             archive.extractall(folder, **safe)
     else:
         raise ValueError(f"Cannot unpack {path}: expected .zip, .tar, .tar.gz or .tgz.")
 
 
 def _check_member(path: Path, folder: Path, member: tarfile.TarInfo) -> None:
+    if not HAS_FILTER and (member.issym() or member.islnk()):
+        # Links that point at links cannot be followed before they exist.
+        raise ValueError(
+            f"{path} holds the link {member.name!r}, which this Python cannot unpack safely: "
+            "update it to its latest patch release, or unpack by hand."
+        )
     target = folder / member.name
     _check_inside(path, folder, member.name, target)
     if member.issym():

@@ -1,0 +1,181 @@
+"""python -m datasets check, on an empty root, a half-filled one and a full one."""
+
+import json
+import shutil
+
+import pytest
+
+from datasets import FAMILY, ON_DISK
+from datasets.__main__ import main
+
+NAMES = [loader.__name__ for loader in FAMILY]
+ROW = ["name", "found", "images", "split", "classes", "verdict", "action"]
+
+
+@pytest.fixture
+def full(miniature, monkeypatch):
+    """All fifteen in one root, and their small numbers in the place of the true ones."""
+    for name in NAMES:
+        world = miniature(name)
+        count = len(world.names) * (world.train + (world.val or 0) + world.test)
+        if name == "ImageNet":  # validated on the test set
+            count = len(world.names) * 5
+        elif world.val is None:  # trained on nothing
+            count = len(world.names) * 2
+        monkeypatch.setattr(ON_DISK[name], "images", count)
+        monkeypatch.setattr(ON_DISK[name], "classes", len(world.names))
+    return world.root
+
+
+def rows(table):
+    """name -> the cells of its row."""
+    lines = table.split("\n\n")[0].splitlines()
+    starts = [i for i, c in enumerate(lines[1]) if c == "-" and (i == 0 or lines[1][i - 1] == " ")]
+    cells = [
+        [line[a:b].strip() for a, b in zip(starts, [*starts[1:], None], strict=True)]
+        for line in lines[2:]
+    ]
+    return {row[0]: dict(zip(ROW, row, strict=True)) for row in cells}
+
+
+def look(capsys, *words):
+    """Exit status, and what --json says by name."""
+    status = main(["check", *map(str, words), "--json"])
+    return status, {report["name"]: report for report in json.loads(capsys.readouterr().out)}
+
+
+def test_an_empty_root(tmp_path, capsys):
+    assert main(["check", "--root", str(tmp_path)]) == 1
+    table = capsys.readouterr().out
+    found = rows(table)
+    assert list(found) == NAMES
+    assert {row["found"] for row in found.values()} == {"no"}
+    assert {row["verdict"] for row in found.values()} == {"absent"}
+    assert found["ImageNet"]["images"] == "0/1331167"
+    assert found["ImageNet"]["action"] == found["StanfordCars"]["action"] == "prepare, by hand"
+    assert found["DescribableTextures"] == {
+        "name": "DescribableTextures", "found": "no", "images": "0/5640", "split": "missing",
+        "classes": "0", "verdict": "absent", "action": "prepare",
+    }  # fmt: skip
+    for name in NAMES:
+        assert f"python -m datasets prepare --root {tmp_path} {name}" in table
+    assert f"into {tmp_path}/imagenet/images, pip install scipy" in table
+
+
+def test_a_full_root(full, capsys):
+    assert main(["check", "--root", str(full)]) == 0
+    table = capsys.readouterr().out
+    found = rows(table)
+    assert list(found) == NAMES
+    for name, row in found.items():
+        loader = ON_DISK[name]
+        assert row == {
+            "name": name, "found": "yes", "images": f"{loader.images}/{loader.images}",
+            "split": "there" if loader.split_file else "none needed",
+            "classes": str(loader.classes), "verdict": "ready", "action": "",
+        }  # fmt: skip
+    assert "\n\n" not in table  # nothing is to be done
+
+
+def test_a_half_filled_root(full, capsys):
+    shutil.rmtree(full / "food-101")
+    missing = full / "eurosat" / "2750" / "Forest" / "Forest_0.jpg"
+    missing.unlink()
+    (full / "oxford_pets" / "split_zhou_OxfordPets.json").unlink()
+    (full / "imagenet" / "classnames.txt").write_text("n01440764 tench\n")
+    shutil.rmtree(full / "ucf101" / "UCF-101-midframes")
+    split = full / "dtd" / "split_zhou_DescribableTextures.json"
+    split.write_text(split.read_text().replace('"blotchy"]', '"blotch"]', 1))
+    (full / "sun397" / "split_zhou_SUN397.json").write_text('{"train": [')
+    status, reports = look(capsys, "--root", full)
+    assert status == 1
+    verdicts = {name: report["verdict"] for name, report in reports.items()}
+    assert {name: v for name, v in verdicts.items() if v != "ready"} == {
+        "Food101": "absent", "EuroSAT": "incomplete", "OxfordPets": "incomplete",
+        "ImageNet": "broken", "ImageNetA": "broken", "ImageNetR": "broken",
+        "UCF101": "incomplete", "DescribableTextures": "broken", "SUN397": "broken",
+    }  # fmt: skip
+    eurosat = reports["EuroSAT"]
+    assert (eurosat["images"], eurosat["expected"]) == (20, 21)
+    assert eurosat["bad"] == [str(missing)]
+    assert f"found 20 of 3, the first missing is {missing}: delete 2750" in eurosat["todo"]
+    pets = reports["OxfordPets"]
+    assert (pets["split"], pets["images"], pets["found"]) == ("missing", 21, True)
+    assert "get split_zhou_OxfordPets.json from https://drive.google.com" in pets["todo"]
+    assert "1 missing" not in reports["ImageNet"]["todo"]
+    assert "11 others" in reports["ImageNet"]["todo"]
+    assert "expects the folder" in reports["UCF101"]["todo"] and reports["UCF101"]["images"] == 0
+    assert "two class names, 'blotch' and 'blotchy'" in reports["DescribableTextures"]["todo"]
+    assert reports["SUN397"]["split"] == "broken"
+    assert all(report["todo"] for report in reports.values() if report["verdict"] != "ready")
+
+
+def test_only_what_is_asked_for_counts(full, capsys):
+    shutil.rmtree(full / "food-101")
+    assert look(capsys, "--root", full, "EuroSAT", "UCF101")[0] == 0
+    status, reports = look(capsys, "--root", full, "EuroSAT", "Food101")
+    assert status == 1 and list(reports) == ["EuroSAT", "Food101"]
+
+
+def test_deep_finds_images_that_cannot_be_read(full, capsys):
+    assert main(["check", "--root", str(full), "EuroSAT", "--deep"]) == 0
+    assert "21/21" in capsys.readouterr().err  # the progress bar
+    folder = full / "eurosat" / "2750" / "Forest"
+    content = (folder / "Forest_1.jpg").read_bytes()
+    bad = [str(folder / f"Forest_{i}.jpg") for i in (1, 2)]
+    for path, bytes_ in zip(bad, (content[:-200], b"no image"), strict=True):
+        (folder / path).unlink()
+        (folder / path).write_bytes(bytes_)
+    assert main(["check", "--root", str(full), "EuroSAT"]) == 0  # they are there
+    capsys.readouterr()
+    assert main(["check", "--root", str(full), "EuroSAT", "--deep"]) == 1
+    table = capsys.readouterr().out
+    assert rows(table)["EuroSAT"]["verdict"] == "broken"
+    assert "2 images cannot be read: unpack or download them again" in table
+    assert all(path in table for path in bad)
+    assert sorted(look(capsys, "--root", full, "EuroSAT", "--deep")[1]["EuroSAT"]["bad"]) == bad
+
+
+def test_long_lists_are_cut_in_the_table_alone(full, capsys):
+    shutil.rmtree(full / "eurosat" / "2750")
+    (full / "eurosat" / "2750").mkdir()
+    assert main(["check", "--root", str(full), "EuroSAT"]) == 1
+    assert "... and 1 more, see --json" in capsys.readouterr().out
+    assert len(look(capsys, "--root", full, "EuroSAT")[1]["EuroSAT"]["bad"]) == 21
+
+
+def test_own_images(tmp_path, lay, capsys):
+    lay(tmp_path, [f"{name}/{i}.jpg" for name in ("ant", "bee") for i in range(5)])
+    status, reports = look(capsys, "--root", tmp_path, "ImageFolder")
+    assert status == 0
+    report = reports["ImageFolder"]
+    assert (report["images"], report["expected"], report["classes"]) == (10, 10, 2)
+    (tmp_path / "cat").mkdir()
+    status, reports = look(capsys, "--root", tmp_path, "ImageFolder")
+    assert status == 1 and "cat holds none" in reports["ImageFolder"]["todo"]
+
+
+def test_nothing_is_written_and_the_log_is_as_before(full, capsys):
+    before = sorted(full.rglob("*"))
+    main(["check", "--root", str(full)])
+    assert sorted(full.rglob("*")) == before
+    from dassl.utils.logger import LOGGER
+
+    assert LOGGER.level < 30
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["check", "--root", "{}", "EuroSat"], "Did you mean 'EuroSAT'?"),
+        (["check", "--root", "{}/nowhere"], "--root must be a folder"),
+        (["check"], "the following arguments are required: --root"),
+        (["prepare", "--root", "{}"], "required: NAME"),
+        (["prepare", "--root", "{}", "ImageFolder"], "Unknown data set 'ImageFolder'"),
+    ],
+)
+def test_wrong_calls(words, message, tmp_path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main([word.format(tmp_path) for word in words])
+    assert stop.value.code == 2
+    assert message in capsys.readouterr().err
