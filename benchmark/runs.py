@@ -1,7 +1,7 @@
 """Base-to-new runs, several at once: train on the base classes, evaluate on base and new.
 
-Every run is a process of its own, `python train.py ...`, so that its memory and its command are its
-own, and Ctrl-C ends them all.
+Every job is a process of its own, so that its memory is its own and Ctrl-C ends them all. In it
+`train.py` is called twice: importing PyTorch takes as long as evaluating the demo world.
 """
 
 import json
@@ -18,7 +18,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-TRAIN = Path(__file__).resolve().parents[1] / "train.py"
+ROOT = Path(__file__).resolve().parents[1]
 EPOCH_LINE = re.compile(r"^epoch \[(\d+)/(\d+)\]", re.MULTILINE)
 
 
@@ -57,7 +57,9 @@ def run_jobs(jobs: Sequence[Job], workers: int) -> list[dict]:
         RuntimeError: a run failed; says which and why, after the others have ended.
     """
     with ThreadPoolExecutor(workers) as pool:
-        futures = [pool.submit(_base_to_new, job) for job in jobs]
+        # The last job first: methods are listed from cheap to dear, and a dear one at the end
+        # would keep one worker busy and the others waiting.
+        futures = [pool.submit(_base_to_new, job) for job in reversed(jobs)][::-1]
         try:
             _watch(jobs, futures)
         except BaseException:
@@ -88,22 +90,10 @@ def set_aside(folder: Path) -> None:
 
 
 def _base_to_new(job: Job) -> dict:
-    base, new = job.folder / "base", job.folder / "new"
-    _run(job, base, "base", ())
-    loading = ("--eval-only", "--model-dir", str(base)) if job.trains else ("--eval-only",)
-    _run(job, new, "new", loading)
-    row = {"label": job.label, "seed": job.seed}
-    for name, folder in (("base", base), ("new", new)):
-        row[name] = json.loads((folder / "results.json").read_text())
-    return row
-
-
-def _run(job: Job, folder: Path, classes: str, flags: Sequence[str]) -> None:
-    """One call of train.py; what it says is in the folder's log.txt."""
-    fixed = ["--trainer", job.trainer, "--seed", str(job.seed), "--output-dir", str(folder)]
-    pairs = ["DATASET.SUBSAMPLE_CLASSES", classes, *job.options]
+    """Run a job in a process of its own; what train.py says is in the folders' log.txt."""
     done = subprocess.run(
-        [sys.executable, str(TRAIN), *fixed, *job.flags, *flags, *pairs],
+        [sys.executable, "-m", "benchmark.runs", json.dumps(commands(job))],
+        cwd=ROOT,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
@@ -113,6 +103,29 @@ def _run(job: Job, folder: Path, classes: str, flags: Sequence[str]) -> None:
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["nothing was said"])[-1]
         raise RuntimeError(f"{last} (exit status {done.returncode})")
+    row = {"label": job.label, "seed": job.seed}
+    for name in ("base", "new"):
+        row[name] = json.loads((job.folder / name / "results.json").read_text())
+    return row
+
+
+def commands(job: Job) -> list[list[str]]:
+    """The arguments of train.py for the base classes, then for the new ones."""
+    base, new = (str((job.folder / half).resolve()) for half in ("base", "new"))
+    fixed = ["--trainer", job.trainer, "--seed", str(job.seed), *job.flags]
+    load = ["--eval-only", "--model-dir", base] if job.trains else ["--eval-only"]
+    return [
+        [*fixed, "--output-dir", base, "DATASET.SUBSAMPLE_CLASSES", "base", *job.options],
+        [*fixed, "--output-dir", new, *load, "DATASET.SUBSAMPLE_CLASSES", "new", *job.options],
+    ]
+
+
+def _call(arguments: Sequence[str]) -> None:
+    """`python train.py ...` in this process; results.json records the command."""
+    import train
+
+    sys.argv = ["train.py", *arguments]
+    train.main(arguments)
 
 
 def _watch(jobs: Sequence[Job], futures: Sequence[Future]) -> None:
@@ -139,3 +152,8 @@ def _share(job: Job) -> float:
         return 0.0
     lines = EPOCH_LINE.findall(log.read_text(errors="replace"))
     return (int(lines[-1][0]) - 1) / int(lines[-1][1]) if lines else 0.0
+
+
+if __name__ == "__main__":
+    for each in json.loads(sys.argv[1]):
+        _call(each)
