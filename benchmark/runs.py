@@ -1,24 +1,27 @@
 """Base-to-new runs, several at once: train on the base classes, evaluate on base and new.
 
-Every job is a process of its own, so that its memory is its own and Ctrl-C ends them all. In it
-`train.py` is called twice: importing PyTorch takes as long as evaluating the demo world.
+Every job is a process of its own, so that its memory is its own and Ctrl-C ends them all. They are
+forked from one that has imported PyTorch, which takes as long as evaluating the demo world.
 """
 
+import io
 import json
+import multiprocessing
 import os
 import re
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 from tqdm import tqdm
 
-ROOT = Path(__file__).resolve().parents[1]
+PROCESSES = multiprocessing.get_context("forkserver")
 EPOCH_LINE = re.compile(r"^epoch \[(\d+)/(\d+)\]", re.MULTILINE)
 
 
@@ -56,6 +59,8 @@ def run_jobs(jobs: Sequence[Job], workers: int) -> list[dict]:
     Raises:
         RuntimeError: a run failed; says which and why, after the others have ended.
     """
+    os.environ["OMP_NUM_THREADS"] = "1"  # inherited; several runs at once need no more
+    PROCESSES.set_forkserver_preload(["train", "torch.utils.tensorboard"])
     with ThreadPoolExecutor(workers) as pool:
         # The last job first: methods are listed from cheap to dear, and a dear one at the end
         # would keep one worker busy and the others waiting.
@@ -91,22 +96,35 @@ def set_aside(folder: Path) -> None:
 
 def _base_to_new(job: Job) -> dict:
     """Run a job in a process of its own; what train.py says is in the folders' log.txt."""
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmark.runs", json.dumps(commands(job))],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["nothing was said"])[-1]
-        raise RuntimeError(f"{last} (exit status {done.returncode})")
+    receiver, sender = PROCESSES.Pipe(duplex=False)
+    process = PROCESSES.Process(target=_work, args=(commands(job), sender), daemon=True)
+    process.start()
+    sender.close()
+    try:
+        failure = receiver.recv()
+    except EOFError:
+        failure = "the process was ended from outside"
+    process.join()
+    if failure:
+        raise RuntimeError(failure)
     row = {"label": job.label, "seed": job.seed}
     for name in ("base", "new"):
         row[name] = json.loads((job.folder / name / "results.json").read_text())
     return row
+
+
+def _work(calls: Sequence[Sequence[str]], sender: Connection) -> None:
+    """Call train.py with each list of arguments; send what went wrong, or nothing."""
+    failure, said = "", io.StringIO()
+    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(said):
+        try:
+            for arguments in calls:
+                _call(arguments)
+        except SystemExit as error:
+            failure = f"{said.getvalue().strip().splitlines()[-1]} (exit status {error.code})"
+        except Exception as error:
+            failure = f"{type(error).__name__}: {error}"
+    sender.send(failure)
 
 
 def commands(job: Job) -> list[list[str]]:
@@ -152,8 +170,3 @@ def _share(job: Job) -> float:
         return 0.0
     lines = EPOCH_LINE.findall(log.read_text(errors="replace"))
     return (int(lines[-1][0]) - 1) / int(lines[-1][1]) if lines else 0.0
-
-
-if __name__ == "__main__":
-    for each in json.loads(sys.argv[1]):
-        _call(each)

@@ -49,15 +49,16 @@ def _deviation(values: Sequence[float]) -> float:
 
 def format_table(summaries: Sequence[Mapping], style: str = "simple") -> str:
     """The table that people read; `style` is one of tabulate's, such as "github"."""
-    header = ("method", "base", "new", "HM", "parameters", "seconds")
+    header = ("method", "seeds", "base", "new", "HM", "parameters", "seconds")
     lines = [
         (
             entry["method"],
+            entry["seeds"],
             *(f"{entry[k]['mean']:.2f} ± {entry[k]['std']:.2f}" for k in ("base", "new", "hm")),
             f"{entry['trainable_parameters']:,}",
             f"{entry['seconds']:.0f}",
         )
         for entry in summaries
     ]
-    align = ("left", "right", "right", "right", "right", "right")
+    align = ("left", "right", "right", "right", "right", "right", "right")
     return tabulate(lines, header, tablefmt=style, colalign=align, disable_numparse=True)
