@@ -99,7 +99,7 @@ def _download(name: str) -> CLIP:
 
 
 def _read(path: Path) -> Mapping[str, torch.Tensor]:
-    """The state dict in a file; nothing in it is executed but TorchScript, which is sandboxed."""
+    """The state dict in a file. Pickles are not executed; of TorchScript only the weights are read."""
     with warnings.catch_warnings():
         # OpenAI's files are TorchScript, whatever has become of it since.
         warnings.filterwarnings("ignore", message=".*torch.jit.load.*")
