@@ -99,7 +99,7 @@ def _download(name: str) -> CLIP:
 
 
 def _read(path: Path) -> Mapping[str, torch.Tensor]:
-    """The state dict in a file. Pickles are not executed; of TorchScript only the weights are read."""
+    """The state dict in a file: no pickle is executed, of TorchScript only the weights are read."""
     with warnings.catch_warnings():
         # OpenAI's files are TorchScript, whatever has become of it since.
         warnings.filterwarnings("ignore", message=".*torch.jit.load.*")
