@@ -7,30 +7,37 @@ base-to-new one.
 
 import argparse
 import logging
+import signal
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 from dassl.engine import build_trainer
 from dassl.utils import set_random_seed, setup_logger
 from yacs.config import CfgNode
 
-from trainers.config import flatten, setup_cfg, value_of
+from trainers.config import setup_cfg
+from trainers.lifecycle import MACHINE, STOPPED, Stop, explain
+from trainers.locks import claim
+from trainers.output import check_output, how_to_go_on, latest, prepare_output
 from trainers.results import versions
-
-# Keys in which a resumed run may differ from its beginning; the size follows from the backbone.
-MAY_DIFFER = ("DATASET.ROOT", "DATALOADER.NUM_WORKERS", "INPUT.SIZE", "OUTPUT_DIR", "RESUME")
 
 logger = logging.getLogger("dassl")
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,  # the command to go on with is made from the words as they came
     )
     parser.add_argument("--root", default="", help="folder that holds the data sets")
     parser.add_argument("--output-dir", default="", help="folder of this run; new or empty")
     parser.add_argument("--resume", default="", help="output folder of an interrupted run")
+    parser.add_argument(
+        "--overwrite", action="store_true", help="delete the run in the output folder, start anew"
+    )
     parser.add_argument("--seed", type=int, default=-1, help="fixes all randomness; -1: none fixed")
     parser.add_argument("--source-domains", nargs="+", help="domains to train on")
     parser.add_argument("--target-domains", nargs="+", help="domains to test on")
@@ -46,50 +53,14 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--load-epoch", type=int, help="epoch of these prompts; default: best, else last"
     )
     parser.add_argument("--no-train", action="store_true", help="build everything, then stop")
+    parser.add_argument("--debug", action="store_true", help="show errors with their traceback")
     parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE")
     return parser.parse_args(argv)
 
 
-def _check_output(cfg: CfgNode) -> None:
-    """A run never goes on top of another by accident, nor goes on as another than it was."""
-    folder = Path(cfg.OUTPUT_DIR)
-    # A run that was refused leaves its log behind, which shall not stand in the next one's way.
-    held = sorted(p.name for p in folder.glob("*") if not p.name.startswith("log.txt"))
-    if held and not cfg.RESUME:
-        raise ValueError(
-            f"Output folder {folder} holds a run already ({', '.join(held)}): pass another "
-            f"--output-dir, delete it, or pass --resume {folder} to go on with an interrupted run."
-        )
-    if cfg.RESUME:
-        _check_resume(cfg, folder)
-
-
-def _check_resume(cfg: CfgNode, folder: Path) -> None:
-    if Path(cfg.RESUME).resolve() != folder.resolve():
-        raise ValueError(f"A run goes on in its own folder: drop --output-dir {folder}.")
-    if (folder / "results.json").exists():
-        raise ValueError(f"The run in {folder} is finished: its figures are in results.json.")
-    if not list(folder.glob("*/checkpoint")) or not (folder / "config.yaml").exists():
-        raise ValueError(
-            f"There is no checkpoint in {folder} to go on from; a run that may be interrupted "
-            "writes them with TRAIN.CHECKPOINT_FREQ 1."
-        )
-    before = CfgNode.load_cfg((folder / "config.yaml").read_text())
-    for key in flatten(cfg):
-        if key in MAY_DIFFER:
-            continue
-        was, now = value_of(before, key), value_of(cfg, key)
-        if _plain(was) != _plain(now):
-            raise ValueError(f"The run in {folder} has {key} {was}, and this one {now}.")
-
-
-def _plain(value):
-    return list(value) if isinstance(value, tuple) else value
-
-
 def build(args: argparse.Namespace, cfg: CfgNode):
     """Seed, log, build data and model; what follows is the work itself."""
-    _check_output(cfg)
+    check_output(cfg, args)
     Path(cfg.OUTPUT_DIR).mkdir(parents=True, exist_ok=True)
     setup_logger(cfg.OUTPUT_DIR)
     logger.info("Command: %s", " ".join(sys.argv))
@@ -101,31 +72,49 @@ def build(args: argparse.Namespace, cfg: CfgNode):
     trainer = build_trainer(cfg)
     if args.eval_only:
         trainer.load_model(args.model_dir, epoch=args.load_epoch)
+    if cfg.RESUME and (checkpoint := latest(Path(cfg.OUTPUT_DIR))):
+        trainer.check_resumable(checkpoint)
     if not args.no_train:
-        Path(cfg.OUTPUT_DIR, "config.yaml").write_text(cfg.dump())
+        prepare_output(cfg, args.overwrite)
     return trainer
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run; a wrong input ends in one sentence and exit status 2, a diverged loss in status 3."""
-    args = parse_args(argv)
-    try:
-        trainer = build(args, setup_cfg(args))
-    except (ValueError, TypeError, OSError) as error:
-        sys.exit(_stop(error, 2))
-    try:
+    """Run; whatever goes wrong ends in one sentence and an exit status, see docs/failures.md."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    args = parse_args(words)
+    cfg = None
+    with Stop() as stop:
+        try:
+            cfg = setup_cfg(args)
+            _run(args, cfg, stop)
+        except (Exception, KeyboardInterrupt) as error:
+            if args.debug or (isinstance(error, KeyboardInterrupt) and stop.signum is None):
+                raise
+            sys.exit(_told(error, args, cfg, words, stop))
+
+
+def _run(args: argparse.Namespace, cfg: CfgNode, stop: Stop) -> None:
+    folder = Path(cfg.OUTPUT_DIR)
+    # A folder to be resumed that is not there is refused, not made.
+    with claim(folder) if folder.is_dir() or not cfg.RESUME else nullcontext():
+        trainer = build(args, cfg)
+        stop.trainer = trainer
         if args.eval_only:
             trainer.test()
         elif not args.no_train:
             trainer.train()
-    except OSError as error:  # an image that went missing, a full disk
-        sys.exit(_stop(error, 2))
-    except FloatingPointError as error:
-        sys.exit(_stop(error, 3))
 
 
-def _stop(error: Exception, status: int) -> int:
-    print(f"train.py: {error}", file=sys.stderr)
+def _told(error: BaseException, args, cfg: CfgNode | None, words: list[str], stop: Stop) -> int:
+    """Print what happened and what to do; returns the exit status."""
+    if isinstance(error, KeyboardInterrupt):
+        status, text = STOPPED, f"Stopped by {signal.Signals(stop.signum).name}."
+    else:
+        status, text = explain(error, running=stop.trainer is not None)
+    if cfg is not None and status in (STOPPED, MACHINE):
+        text = f"{text} {how_to_go_on(cfg, words, evaluates=args.eval_only)}"
+    print(f"train.py: {text}", file=sys.stderr)
     return status
 
 

@@ -7,20 +7,24 @@ from prompting.backbone import Backbone, load_backbone, require_transformer
 from prompting.image import encode_image
 from prompting.model import PromptedCLIP, frozen_text_features
 from prompting.prompts import (
+    Context,
     FullRankPrompts,
     LowRankPrompts,
     NoPrompts,
     PromptStart,
     context_text,
     initial_prompts,
+    start_context,
+    word_vectors,
 )
-from prompting.regularizers import Consistency, consistency, correct_drift
+from prompting.regularizers import Consistency, consistency, correct_drift, knowledge_guidance
 from prompting.templates import class_prompts
 from prompting.text import Sentences, encode_text, encode_texts, tokenize
 
 __all__ = [
     "Backbone",
     "Consistency",
+    "Context",
     "FullRankPrompts",
     "LowRankPrompts",
     "NoPrompts",
@@ -36,7 +40,10 @@ __all__ = [
     "encode_texts",
     "frozen_text_features",
     "initial_prompts",
+    "knowledge_guidance",
     "load_backbone",
     "require_transformer",
+    "start_context",
     "tokenize",
+    "word_vectors",
 ]

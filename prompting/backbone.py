@@ -2,8 +2,10 @@
 
 import hashlib
 import warnings
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
 
 import torch
@@ -13,10 +15,12 @@ with warnings.catch_warnings():
     # OpenAI's package asks setuptools for its version helper, which warns on every start.
     warnings.filterwarnings("ignore", message=".*pkg_resources is deprecated.*")
     import clip
+from clip.clip import _MODELS as OPENAI_URLS
 from clip.model import CLIP, VisionTransformer, build_model
 
 from prompting.precision import WEIGHT_DTYPES, cast_matrices, check_precision
 
+CACHE = Path.home() / ".cache" / "clip"  # where the `clip` package keeps its downloads
 DEMO = "demo"
 DEMO_FILE = Path(__file__).with_name("demo_clip.safetensors")
 VOCABULARY = 49408
@@ -47,20 +51,29 @@ class Backbone:
 
 
 def load_backbone(
-    name: str, precision: str = "fp32", device: torch.device | str = "cpu"
+    name: str,
+    precision: str = "fp32",
+    device: torch.device | str = "cpu",
+    trust: bool = False,
 ) -> Backbone:
     """Load a CLIP, freeze it, put it on `device` in `precision`.
+
+    What a file may run: safetensors and state dicts (read with `weights_only=True`) run nothing.
+    A TorchScript archive has no Python pickles that would be executed, but reading it compiles the
+    TorchScript in it and may run some of that, which can reach files; so an archive must be one of
+    OpenAI's, by its SHA-256, or be trusted.
 
     Args:
         name: a name of OpenAI's such as "ViT-B/16" (downloaded and checked by the `clip` package),
             "demo", or a file: OpenAI's TorchScript archive, a state dict, or safetensors.
+        trust: whether to read a TorchScript archive that is none of OpenAI's.
 
     Raises:
-        ValueError: an unknown name or precision, or a file that holds no CLIP.
+        ValueError: an unknown name or precision, a file that holds no CLIP or is not trusted.
     """
     check_precision(precision)
     with torch.random.fork_rng(devices=[]):  # CLIP's constructor draws weights that are overwritten
-        model = _load(name).float().eval().requires_grad_(False)
+        model = _load(name, trust).float().eval().requires_grad_(False)
     sha256 = _hash(model.state_dict())
     cast_matrices(model, WEIGHT_DTYPES[precision])
     return Backbone(model.to(device), name, sha256, precision, torch.device(device))
@@ -75,22 +88,23 @@ def require_transformer(backbone: Backbone) -> None:
         )
 
 
-def _load(name: str) -> CLIP:
+def _load(name: str, trust: bool) -> CLIP:
     if name == DEMO:
         return _build(_demo_state())
     if name in clip.available_models():
-        return _download(name)
+        return _build(_read(_download(name), trust=False))
     if Path(name).expanduser().is_file():
-        return _build(_read(Path(name).expanduser()))
+        return _build(_read(Path(name).expanduser(), trust))
     raise ValueError(
         f'Backbone "{name}" is neither a file nor a known name: choose "{DEMO}", '
         f"{', '.join(clip.available_models())}, or the path of a CLIP file."
     )
 
 
-def _download(name: str) -> CLIP:
+def _download(name: str) -> Path:
+    """The file of one of OpenAI's models, in OpenAI's own cache."""
     try:
-        return clip.load(name, device="cpu")[0]
+        return Path(clip.clip._download(OPENAI_URLS[name], str(CACHE)))
     except OSError as error:
         raise ValueError(
             f'Backbone "{name}" could not be downloaded ({error}): without a network, fetch it on '
@@ -98,19 +112,21 @@ def _download(name: str) -> CLIP:
         ) from error
 
 
-def _read(path: Path) -> Mapping[str, torch.Tensor]:
-    """The state dict in a file: no pickle is executed, of TorchScript only the weights are read."""
-    with warnings.catch_warnings():
-        # OpenAI's files are TorchScript, whatever has become of it since.
-        warnings.filterwarnings("ignore", message=".*torch.jit.load.*")
-        try:
-            return torch.jit.load(path, map_location="cpu").state_dict()
-        except RuntimeError:
-            pass
+def _read(path: Path, trust: bool) -> Mapping[str, torch.Tensor]:
+    """The state dict in a file; no pickle is executed."""
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
+        if _is_torchscript(path):
+            if not trust:
+                _check_published(path)
+            with warnings.catch_warnings():
+                # OpenAI's files are TorchScript, whatever has become of it since.
+                warnings.filterwarnings("ignore", message=".*torch.jit.load.*")
+                return torch.jit.load(path, map_location="cpu").state_dict()
         state = torch.load(path, map_location="cpu", weights_only=True)
+    except _NotPublished:
+        raise
     except Exception as error:  # unpickling fails in many ways, all of them the file's
         raise ValueError(
             f"{path} is no CLIP file that can be read safely: expected OpenAI's archive, a state "
@@ -119,12 +135,38 @@ def _read(path: Path) -> Mapping[str, torch.Tensor]:
     return state.get("state_dict", state) if isinstance(state, Mapping) else {}
 
 
+class _NotPublished(ValueError):
+    """A TorchScript archive that OpenAI did not publish."""
+
+
+def _is_torchscript(path: Path) -> bool:
+    """Whether a file is an archive of TorchScript, as PyTorch tells it from one of torch.save."""
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any(Path(name).name == "constants.pkl" for name in archive.namelist())
+
+
+def _check_published(path: Path) -> None:
+    """OpenAI's addresses hold the SHA-256 of the file: .../<sha256>/ViT-B-16.pt."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    if digest.hexdigest() not in {url.split("/")[-2] for url in OPENAI_URLS.values()}:
+        raise _NotPublished(
+            f"{path} is a TorchScript archive, and none of those that OpenAI published (SHA-256 "
+            f"{digest.hexdigest()}): reading it may run code. Pass the weights as a state dict "
+            "or safetensors or, if you trust its source, MODEL.BACKBONE.TRUST True."
+        )
+
+
 def _build(state: Mapping[str, torch.Tensor]) -> CLIP:
     """A CLIP with these weights, read in full precision (`build_model` alone rounds to fp16)."""
     skip = ("input_resolution", "context_length", "vocab_size")
     state = {key: value for key, value in state.items() if key not in skip}
     try:
-        model = build_model(dict(state)).float()
+        model = _model(dict(state)).float()
         model.load_state_dict(state)
     except (KeyError, RuntimeError, AssertionError) as error:
         reason = " ".join(str(error).split())[:200]
@@ -132,6 +174,14 @@ def _build(state: Mapping[str, torch.Tensor]) -> CLIP:
             f"The file holds no CLIP of OpenAI's architecture: its weights do not fit ({reason})."
         ) from error
     return model
+
+
+def _model(state: dict[str, torch.Tensor]) -> CLIP:
+    """OpenAI's model; the `clip` in a checkout of MaPLe or PromptSRC asks which of the family's
+    prompts to build into it, and gets CoOp as the answer: none."""
+    if "design_details" in signature(build_model).parameters:
+        return build_model(state, {"trainer": "CoOp", "vision_depth": 0, "language_depth": 0})
+    return build_model(state)
 
 
 def _demo_state() -> dict[str, torch.Tensor]:

@@ -4,6 +4,8 @@ The weights and sub-modules are the block's; only the order of the dimensions an
 values that come from elsewhere are ours.
 """
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -12,7 +14,11 @@ KeysValues = tuple[Tensor, Tensor]
 
 
 def run_block(
-    block: nn.Module, x: Tensor, mask: Tensor | None = None, past: KeysValues | None = None
+    block: nn.Module,
+    x: Tensor,
+    mask: Tensor | None = None,
+    past: KeysValues | None = None,
+    adapter: Callable[[Tensor], Tensor] | None = None,
 ) -> tuple[Tensor, KeysValues]:
     """Apply a block.
 
@@ -20,7 +26,9 @@ def run_block(
         block: `clip.model.ResidualAttentionBlock`.
         x: tokens (B, L, d).
         mask: (L, P + L) additive, or None to attend everywhere.
-        past: keys and values (1, heads, P, d / heads) of a prefix that all B sequences share.
+        past: keys and values (H, heads, P, d / heads) of prefixes: each of the H is shared by the
+            next B / H sequences.
+        adapter: a function of the normalised input, added to the output.
 
     Returns:
         The block's output (B, L, d), and its keys and values (B, heads, L, d / heads).
@@ -28,18 +36,26 @@ def run_block(
     attention = block.attn
     batch, length, width = x.shape
     heads = attention.num_heads
-    qkv = F.linear(block.ln_1(x), attention.in_proj_weight, attention.in_proj_bias)
+    normed = block.ln_1(x)
+    qkv = F.linear(normed, attention.in_proj_weight, attention.in_proj_bias)
     qkv = qkv.view(batch, length, 3, heads, width // heads).permute(2, 0, 3, 1, 4)
     query, key, value = qkv.unbind()
     own = (key, value)
     if past is not None:
         key, value = (
-            torch.cat([before.expand(batch, -1, -1, -1), now], dim=2)
+            torch.cat([_repeat(before, batch), now], dim=2)
             for before, now in zip(past, own, strict=True)
         )
     mixed = _attend(query, key, value, mask).transpose(1, 2).reshape(batch, length, width)
     x = x + attention.out_proj(mixed)
-    return x + block.mlp(block.ln_2(x)), own
+    x = x + block.mlp(block.ln_2(x))
+    return x if adapter is None else x + adapter(normed), own
+
+
+def _repeat(prefixes: Tensor, batch: int) -> Tensor:
+    """(H, ...) to (batch, ...): each of them batch / H times in a row."""
+    copies = batch // len(prefixes)
+    return prefixes[:, None].expand(-1, copies, -1, -1, -1).flatten(0, 1)
 
 
 def _attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:

@@ -1,4 +1,4 @@
-"""A CLIP classifier with prompts in both towers, and the frozen CLIP beside it.
+"""A CLIP classifier with prompts in its towers, and the frozen CLIP beside it.
 
 Letters: B images, C classes, D joint width.
 """
@@ -15,7 +15,7 @@ from prompting.image import encode_image
 from prompting.precision import autocast
 from prompting.regularizers import correct_drift
 from prompting.templates import class_prompts
-from prompting.text import encode_text, encode_texts, tokenize
+from prompting.text import Sentences, encode_text, encode_texts, move_names, tokenize
 
 
 class PromptedCLIP(nn.Module):
@@ -23,17 +23,20 @@ class PromptedCLIP(nn.Module):
 
     Args:
         backbone: the frozen CLIP.
-        learner: a module that returns text prompts (J_t, T, d_t) and vision prompts (J_v, T, d_v);
-            the only part with gradients.
+        learner: a module that returns the prompts of the text tower and of the image tower, as
+            `encode_text` and `encode_image` take them; the only part with gradients.
         names: the C class names.
         template: the sentence around a class name, such as "a photo of a {}."; the prompts replace
             its first tokens.
         templates: sentences whose features are averaged into the frozen text features; empty where
             these are not needed.
         drift_correction: classify with drift-corrected text features.
+        position: where the class name stands: behind the prompt ("end"), in its "middle", or in
+            "front" of it (CoOp).
 
     Raises:
-        ValueError: prompts for a backbone without a transformer image tower, a class name too long.
+        ValueError: vision prompts for a backbone without a transformer image tower, a class name
+            too long, an unknown position.
     """
 
     def __init__(
@@ -44,18 +47,19 @@ class PromptedCLIP(nn.Module):
         template: str,
         templates: Sequence[str] = (),
         drift_correction: bool = False,
+        position: str = "end",
     ) -> None:
         super().__init__()
-        if any(True for _ in learner.parameters()):
-            require_transformer(backbone)
         if drift_correction and not templates:
             raise ValueError("Drift correction needs frozen text features: give templates.")
+        text, vision = learner()
+        if len(vision):
+            require_transformer(backbone)
         self.clip = backbone.model
         self.precision, self.device = backbone.precision, backbone.device
         self.learner = learner
         self.drift_correction = drift_correction
-        sentences = class_prompts(names, template)
-        self.sentences = tokenize(sentences, _text_tokens(learner)).to(self.device)
+        self.sentences = _sentences(names, template, text, position).to(self.device)
         self.logit_scale = self.clip.logit_scale.exp().float()
         self.frozen_text = frozen_text_features(backbone, names, templates) if templates else None
         self._fixed_text: Tensor | None = None
@@ -69,14 +73,15 @@ class PromptedCLIP(nn.Module):
             text = self.correct(self.text_features(text_prompts))
         return self.logits(image, text)
 
-    def image_features(self, images: Tensor, prompts: Tensor | None = None) -> Tensor:
+    def image_features(self, images: Tensor, prompts: Sequence[Tensor] = ()) -> Tensor:
         """Normalised features (B, D), fp32; without prompts those of the frozen CLIP."""
         with autocast(self.precision, self.device):
             features = encode_image(self.clip, images, prompts)
         return F.normalize(features.float(), dim=-1)
 
-    def text_features(self, prompts: Tensor) -> Tensor:
-        """Normalised features g (C, D), fp32, before drift correction."""
+    def text_features(self, prompts: Sequence[Tensor | None]) -> Tensor:
+        """Normalised features g (C, D), or (B, C, D) with prompts that differ between the images;
+        fp32, before drift correction."""
         with autocast(self.precision, self.device):
             features = encode_text(self.clip, self.sentences, prompts)
         return F.normalize(features.float(), dim=-1)
@@ -86,33 +91,48 @@ class PromptedCLIP(nn.Module):
         return correct_drift(text, self.frozen_text) if self.drift_correction else text
 
     def logits(self, image: Tensor, text: Tensor) -> Tensor:
-        """Scaled cosine similarities (B, C)."""
+        """Scaled cosine similarities (B, C) of image (B, D) with text (C, D)."""
         return self.logit_scale * image @ text.T
+
+    def fix_text(self, features: Tensor | None) -> None:
+        """Classify by these text features (C, D) from now on; None: encode the text again."""
+        self._fixed_text = None if features is None else features.detach()
 
     @contextmanager
     def fixed_text(self) -> Iterator[None]:
         """Within it the text is encoded once: nothing it depends on changes in an evaluation."""
-        with torch.no_grad():
-            self._fixed_text = self.correct(self.text_features(self.learner()[0]))
+        before = self._fixed_text
+        if before is None:
+            with torch.no_grad():
+                self.fix_text(self.correct(self.text_features(self.learner()[0])))
         try:
             yield
         finally:
-            self._fixed_text = None
+            self.fix_text(before)
 
 
 def frozen_text_features(
-    backbone: Backbone, names: Sequence[str], templates: Sequence[str]
+    backbone: Backbone, names: Sequence[str], templates: Sequence[str], normalize: bool = False
 ) -> Tensor:
-    """Text features of the frozen CLIP: the normalised mean, over the templates, of the
-    unnormalised features (PromptSRC). Returns (C, D), fp32."""
+    """Text features of the frozen CLIP, averaged over the templates: (C, D), fp32, normalised.
+
+    Args:
+        normalize: average normalised features (CLIP's and CoOp's ensembles) instead of those that
+            the tower gives (PromptSRC).
+    """
     # Template by template, so that the sentences of a chunk share their first words.
     texts = [text for template in templates for text in class_prompts(names, template)]
     with autocast(backbone.precision, backbone.device):
         features = encode_texts(backbone.model, texts).float()
+    if normalize:
+        features = F.normalize(features, dim=-1)
     return F.normalize(features.view(len(templates), len(names), -1).mean(dim=0), dim=-1)
 
 
-def _text_tokens(learner: nn.Module) -> int:
-    with torch.no_grad():
-        text = learner()[0]
-    return text.shape[1] if len(text) else 0
+def _sentences(
+    names: Sequence[str], template: str, prompts: Sequence[Tensor], position: str
+) -> Sentences:
+    """A sentence a class, whose first tokens are the slots of the text prompts."""
+    tokens = prompts[0].shape[-2] if len(prompts) else 0
+    sentences = tokenize(class_prompts(names, template), tokens)
+    return move_names(sentences, class_prompts(names, "{}"), position)

@@ -1,6 +1,6 @@
-"""The learnable prompts of both towers: full rank (IVLP) or low rank (MMLoP).
+"""Learnable prompts: a context (CoOp), full rank in both towers (IVLP), or low rank (MMLoP).
 
-Letters: J prompted layers, T prompt tokens, r rank, d_t and d_v the widths of the towers.
+Letters: C classes, J prompted layers, T prompt tokens, r rank, d_t and d_v the towers' widths.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ INITS = ("svd", "normal", "zero")
 
 @dataclass(frozen=True)
 class PromptStart:
-    """Full-rank prompts to start from: text (J_t, T_t, d_t), vision (J_v, T_v, d_v)."""
+    """Full-rank prompts to start from: text (J_t, T_t, d_t), vision (J_v, T_v, d_v), on the CPU."""
 
     text: Tensor
     vision: Tensor
@@ -64,7 +64,7 @@ def initial_prompts(
         ("text", tokens[0], depths[0], model.transformer.layers),
         ("vision", tokens[1], depths[1], model.visual.transformer.layers),
     ):
-        if count < 1:
+        if depth and count < 1:
             raise ValueError(f"N_CTX for the {tower} tower is {count}: it must be at least 1.")
         if not 0 <= depth <= layers:
             raise ValueError(
@@ -72,13 +72,61 @@ def initial_prompts(
             )
     if depths == (0, 0):
         raise ValueError("PROMPT_DEPTH is 0 in both towers: there is nothing to learn.")
-    text = _noise((depths[0], tokens[0], model.transformer.width), generator)
-    vision = _noise((depths[1], tokens[1], model.visual.transformer.width), generator)
+    text = random_prompts((depths[0], tokens[0], model.transformer.width), generator)
+    vision = random_prompts((depths[1], tokens[1], model.visual.transformer.width), generator)
     if context and depths[0]:
-        words = tokenize([context_text(context, tokens[0])]).tokens[0, 1 : 1 + tokens[0]]
-        weight = model.token_embedding.weight
-        text[0] = weight[words.to(weight.device)].float().cpu()
+        text[0] = word_vectors(backbone, context_text(context, tokens[0]))[: tokens[0]]
     return PromptStart(text, vision)
+
+
+def word_vectors(backbone: Backbone, words: str) -> Tensor:
+    """CLIP's embeddings of the words' tokens, (tokens, d_t), fp32, on the CPU."""
+    sentence = tokenize([words])
+    weight = backbone.model.token_embedding.weight
+    return weight[sentence.tokens[0, 1 : int(sentence.end)].to(weight.device)].float().cpu()
+
+
+def random_prompts(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """From N(0, 0.02^2), as in CoOp and its descendants."""
+    return torch.randn(shape, generator=generator) * NOISE
+
+
+def start_context(
+    backbone: Backbone,
+    words: str,
+    n_ctx: int,
+    generator: torch.Generator,
+    classes: int | None = None,
+) -> tuple[str, Tensor]:
+    """What holds a context's place in the sentence, and the context to start from (CoOp).
+
+    These are the words and their vectors, or n_ctx placeholders and noise where there are no words.
+
+    Args:
+        classes: C, for a context (C, T, d_t) that has one a class; None: one for all, (T, d_t).
+    """
+    shape = () if classes is None else (classes,)
+    if words:
+        vectors = word_vectors(backbone, words)
+        return words, vectors.expand(*shape, -1, -1)
+    width = backbone.model.transformer.width
+    return " ".join(["X"] * n_ctx), random_prompts((*shape, n_ctx, width), generator)
+
+
+class Context(nn.Module):
+    """CoOp's context: the words around the class name, at the input of the text tower.
+
+    Args:
+        start: (T, d_t) for one context, (C, T, d_t) for one a class.
+    """
+
+    def __init__(self, start: Tensor) -> None:
+        super().__init__()
+        self.ctx = nn.Parameter(start.clone())
+
+    def forward(self) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """The text prompts, of one layer, and no vision prompts."""
+        return (self.ctx,), ()
 
 
 class FullRankPrompts(nn.Module):
@@ -169,10 +217,6 @@ def _check_low_rank(start: PromptStart, rank: int, shared: bool, init: str) -> N
         raise ValueError(f'INIT "{init}" is unknown: choose {", ".join(INITS)}.')
 
 
-def _noise(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-    return torch.randn(shape, generator=generator) * NOISE
-
-
 def _factorise(
     prompts: Tensor, rank: int, init: str, per_layer: bool, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
@@ -198,7 +242,7 @@ def _start_factors(
         root = values[:, :rank].sqrt()
         return left[..., :rank] * root[:, None, :], right[:, :rank] * root[..., None]
     up = torch.randn((depth, tokens, rank), generator=generator) * rank**-0.5
-    noise = _noise((depth, rank, width), generator)
+    noise = random_prompts((depth, rank, width), generator)
     return up, noise if init == "normal" else torch.zeros_like(noise)
 
 

@@ -1,11 +1,12 @@
 """Sentence templates, and class names put into them.
 
 The templates are facts of the published protocol: `ENSEMBLE` are the 60 of CLIP's 80 ImageNet
-templates that PromptSRC averages for its frozen text features, `ZERO_SHOT` the one hand-written
-template per data set that CoOp uses for zero-shot CLIP.
+templates that PromptSRC averages for its frozen text features, `SELECTED` the seven that OpenAI's
+notebook found best together, `ZERO_SHOT` the one hand-written template per data set that CoOp uses
+for zero-shot CLIP. `KGCOOP`, `PROGRAD` and `TCP` say where these methods' code bases have others.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 ENSEMBLE = (
     "a photo of a {}.",
@@ -70,6 +71,16 @@ ENSEMBLE = (
     "itap of the {}.",
 )
 
+SELECTED = (
+    "itap of a {}.",
+    "a bad photo of the {}.",
+    "a origami {}.",
+    "a photo of the large {}.",
+    "a {} in a video game.",
+    "art of the {}.",
+    "a photo of the small {}.",
+)
+
 ZERO_SHOT = {
     "OxfordPets": "a photo of a {}, a type of pet.",
     "OxfordFlowers": "a photo of a {}, a type of flower.",
@@ -88,6 +99,35 @@ ZERO_SHOT = {
     "ImageNetR": "a photo of a {}.",
 }
 DEFAULT = "a photo of a {}."
+
+KGCOOP = {"DescribableTextures": "a photo of a {}, a type of texture."}
+PROGRAD = {
+    "OxfordPets": "a type of pet, a photo of a {}.",
+    "OxfordFlowers": "a type of flower, a photo of a {}.",
+    "FGVCAircraft": "a type of aircraft, a photo of a {}.",
+    "DescribableTextures": "a texture of {}.",
+    "Food101": "a type of food, a photo of {}.",
+}
+TCP = {
+    "FGVCAircraft": "a photo of an aircraft {}.",
+    "DescribableTextures": "a photo of a {}, a type of texture.",
+    "Food101": "a photo of a {}, a type of food.",
+}
+# What follows the learned words in TCP's sentences, where it is not "{}.".
+TCP_ENDINGS = {
+    "OxfordPets": "{}, a type of pet.",
+    "OxfordFlowers": "{}, a type of flower.",
+    "FGVCAircraft": "{}, a type of aircraft.",
+    "DescribableTextures": "{} texture.",
+    "StanfordCars": "{}, a type of car",
+    "Food101": "{}, a type of food.",
+    "UCF101": "person doing {}.",
+}
+
+
+def template_for(dataset: str, own: Mapping[str, str]) -> str:
+    """A method's own template for a data set, or else the one of zero-shot CLIP."""
+    return {**ZERO_SHOT, **own}.get(dataset, DEFAULT)
 
 
 def class_prompts(names: Sequence[str], template: str) -> list[str]:

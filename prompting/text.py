@@ -1,6 +1,7 @@
 """The prompted text encoder over an unmodified CLIP.
 
-Letters: C classes, L tokens, T prompt tokens, J prompted layers, d width, D joint width.
+Letters: B images, C classes, L tokens, P leading tokens that all classes share, T prompt tokens,
+J prompted layers, d width, D joint width.
 
 The tower is causal, so two parts of the work can be left out without changing the result:
 nothing after the end-of-text token is computed, and the tokens before the first one that differs
@@ -8,7 +9,7 @@ between the classes ([SOS], the prompt, frozen context words) run once for all c
 to their keys and values.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import clip
@@ -20,6 +21,7 @@ from prompting.blocks import causal_mask, run_block
 
 CONTEXT_LENGTH = 77
 MEASURED_LENGTH = 512  # texts are tokenised up to here, so that an error can name their length
+POSITIONS = ("end", "middle", "front")
 
 
 @dataclass(frozen=True)
@@ -29,21 +31,24 @@ class Sentences:
     Attributes:
         tokens: (C, L), L the longest sentence with its [SOS] and [EOT].
         end: (C,) position of [EOT].
-        prompt: T, how many tokens after [SOS] a prompt will replace.
-        shared: how many leading tokens are the same for all; at least 1 + T.
+        source: (C, L) which of the prompt's T tokens replaces this one, -1 for none.
+        slots: where the first replaced token of any sentence stands, and one past the last.
+        shared: P, how many leading tokens are the same for all; at least [SOS].
     """
 
     tokens: Tensor
     end: Tensor
-    prompt: int
+    source: Tensor
+    slots: tuple[int, int]
     shared: int
 
     def to(self, device: torch.device) -> "Sentences":
-        return replace(self, tokens=self.tokens.to(device), end=self.end.to(device))
+        tensors = {name: getattr(self, name).to(device) for name in ("tokens", "end", "source")}
+        return replace(self, **tensors)
 
 
 def tokenize(texts: Sequence[str], prompt: int = 0) -> Sentences:
-    """Tokenise sentences whose first `prompt` tokens a prompt will replace.
+    """Tokenise sentences whose first `prompt` tokens, T, a prompt will replace.
 
     Raises:
         ValueError: no text, a text of more than 75 tokens, or one shorter than the prompt.
@@ -62,45 +67,121 @@ def tokenize(texts: Sequence[str], prompt: int = 0) -> Sentences:
         if length < prompt:
             raise ValueError(f'"{text}" has {length} tokens, fewer than the prompt\'s {prompt}.')
     tokens = tokens[:, : int(end.max()) + 1]
-    differs = (tokens != tokens[0]).any(dim=0)
+    source = torch.full_like(tokens, -1)
+    source[:, 1 : 1 + prompt] = torch.arange(prompt)
+    return _sentences(tokens, end, source)
+
+
+def move_names(sentences: Sentences, names: Sequence[str], position: str) -> Sentences:
+    """The same tokens with the class name in the middle of the prompt, or in front of it (CoOp).
+
+    Args:
+        sentences: of `names`, each with its name right behind the prompt.
+        position: "end" (as they are), "middle" (behind the first T // 2 tokens) or "front".
+
+    Raises:
+        ValueError: another position.
+    """
+    if position not in POSITIONS:
+        raise ValueError(
+            f'CLASS_TOKEN_POSITION "{position}" is unknown: choose {", ".join(POSITIONS)}.'
+        )
+    count = int(sentences.source.max()) + 1
+    before = {"end": count, "middle": count // 2, "front": 0}[position]
+    order = torch.arange(sentences.tokens.shape[1]).repeat(len(names), 1)
+    for row, length in zip(order, (tokenize(names).end - 1).tolist(), strict=True):
+        name, behind = row[1 + count : 1 + count + length], row[1 + before : 1 + count]
+        row[1 + before : 1 + count + length] = torch.cat([name, behind])
+    return _sentences(
+        sentences.tokens.gather(1, order), sentences.end, sentences.source.gather(1, order)
+    )
+
+
+def _sentences(tokens: Tensor, end: Tensor, source: Tensor) -> Sentences:
+    """With what follows from the tokens: where slots are, and how far the sentences agree."""
+    used = (source >= 0).any(dim=0).nonzero().flatten().tolist()
+    slots = (used[0], used[-1] + 1) if used else (1, 1)
+    visible = torch.where(source >= 0, -1 - source, tokens)  # what stands in a slot is not seen
+    differs = (visible != visible[0]).any(dim=0)
     common = int(differs.int().argmax()) if differs.any() else tokens.shape[1]
     # Each sentence keeps at least its own [EOT]: its output is the sentence's feature.
-    shared = min(max(common, 1 + prompt), int(end.min()))
-    return Sentences(tokens, end, prompt, shared)
+    return Sentences(tokens, end, source, slots, min(common, int(end.min())))
 
 
-def encode_text(model: CLIP, sentences: Sentences, prompts: Tensor | None = None) -> Tensor:
+def encode_text(
+    model: CLIP,
+    sentences: Sentences,
+    prompts: Sequence[Tensor | None] = (),
+    adapters: Sequence[Callable[[Tensor], Tensor] | None] = (),
+) -> Tensor:
     """Features of the sentences, not normalised: (C, D) in the model's dtype.
 
     Args:
-        prompts: (J, T, d). Layer 1 replaces the T token embeddings after [SOS] (the positional
-            embedding is added as to any token); layers 2..J overwrite these positions at their
-            input; deeper layers keep what flows through (IVLP, MaPLe's code base). None or J = 0
+        prompts: what replaces the sentences' slots at the input of layer 1, 2, ... J; None and the
+            layers after J keep what flows through (IVLP, MaPLe's code base). Each is (T, d) for all
+            classes, (C, T, d) with one a class, or (B, 1, T, d) with one an image, which gives
+            features (B, C, D) and takes slots in front of the class names. In layer 1 the
+            positional embedding is added as to any token. A tensor (J, T, d) will do; nothing
             gives CLIP's own features.
+        adapters: for each layer a function of its normalised input, added to its output, or None.
     """
+    prompts = [None if p is None else p.type(model.dtype) for p in prompts]
+    per_image = [len(p) for p in prompts if p is not None and p.ndim == 4]
+    images = max(per_image, default=1)
     x = model.token_embedding(sentences.tokens).type(model.dtype)
     positions = model.positional_embedding[: x.shape[1]].type(model.dtype)
-    layers = () if prompts is None else prompts.type(model.dtype).unbind()
-    if layers:
-        x = _overwrite(x, layers[0])
-    x = x + positions
-    head, tail = x[:1, : sentences.shared], x[:, sentences.shared :]
-    head_mask = causal_mask(head.shape[1], 0, x.device)
-    tail_mask = causal_mask(tail.shape[1], head.shape[1], x.device)
+    shared = sentences.shared
+    head = x[:1, :shared].expand(images, -1, -1)
+    tail = x[:, shared:].expand(images, -1, -1, -1).flatten(0, 1)
+    masks = _masks(head, tail)
     for index, block in enumerate(model.transformer.resblocks):
-        if 0 < index < len(layers):
-            head = _overwrite(head, layers[index])
-        head, prefix = run_block(block, head, head_mask)
-        tail, _ = run_block(block, tail, tail_mask, prefix)
+        prompt = prompts[index] if index < len(prompts) else None
+        if prompt is not None:
+            if prompt.ndim == 3:  # one a class: from here on the classes share [SOS] alone
+                head, tail = _share_less(head, tail, 1)
+                shared, masks = 1, _masks(head, tail)
+            head = _fill_head(head, prompt, sentences)
+            tail = _fill_tail(tail, prompt, sentences, shared)
+        if index == 0:
+            head, tail = head + positions[:shared], tail + positions[shared:]
+        adapter = adapters[index] if index < len(adapters) else None
+        head, prefix = run_block(block, head, masks[0], adapter=adapter)
+        tail, _ = run_block(block, tail, masks[1], prefix, adapter=adapter)
     rows = torch.arange(len(tail), device=x.device)
-    last = tail[rows, sentences.end - sentences.shared]
-    return model.ln_final(last).type(model.dtype) @ model.text_projection
+    last = tail[rows, sentences.end.repeat(images) - shared]
+    features = model.ln_final(last).type(model.dtype) @ model.text_projection
+    return features.view(images, len(x), -1) if per_image else features
 
 
-def _overwrite(x: Tensor, prompt: Tensor) -> Tensor:
-    """Put a prompt (T, d) behind the first token of x (B, L, d)."""
-    prompt = prompt.expand(len(x), -1, -1)
-    return torch.cat([x[:, :1], prompt, x[:, 1 + prompt.shape[1] :]], dim=1)
+def _masks(head: Tensor, tail: Tensor) -> tuple[Tensor, Tensor]:
+    shared, own = head.shape[1], tail.shape[1]
+    return causal_mask(shared, 0, head.device), causal_mask(own, shared, head.device)
+
+
+def _share_less(head: Tensor, tail: Tensor, shared: int) -> tuple[Tensor, Tensor]:
+    """Give each class its own copy of the shared tokens (1, P, d) but the first `shared`."""
+    moved = head[:, shared:].expand(len(tail), -1, -1)
+    return head[:, :shared], torch.cat([moved, tail], dim=1)
+
+
+def _fill_head(head: Tensor, prompt: Tensor, sentences: Sentences) -> Tensor:
+    if sentences.slots[0] >= head.shape[1]:
+        return head
+    prompt = prompt[None] if prompt.ndim == 2 else prompt[:, 0]
+    return _fill(head, prompt, sentences.source[:1, : head.shape[1]])
+
+
+def _fill_tail(tail: Tensor, prompt: Tensor, sentences: Sentences, shared: int) -> Tensor:
+    if sentences.slots[1] <= shared:
+        return tail
+    prompt = prompt[None] if prompt.ndim == 2 else prompt
+    return _fill(tail, prompt, sentences.source[:, shared:])
+
+
+def _fill(x: Tensor, prompt: Tensor, source: Tensor) -> Tensor:
+    """x (N, L, d) with prompt (N or 1, T, d) where source (N or 1, L) names one of its tokens."""
+    tokens = torch.take_along_dim(prompt, source.clamp(min=0)[..., None], dim=1)
+    return torch.where((source >= 0)[..., None], tokens, x)
 
 
 @torch.no_grad()

@@ -2,12 +2,28 @@
 
 from yacs.config import CfgNode
 
-from trainers import ivlp, mmlop, zsclip
+from trainers import (
+    cocoop,
+    coop,
+    ivlp,
+    kgcoop,
+    maple,
+    mma,
+    mmlop,
+    prograd,
+    promptsrc,
+    tcp,
+    vpt,
+    zsclip,
+)
 
-METHODS = (mmlop, ivlp, zsclip)
+METHODS = (
+    mmlop, zsclip, coop, cocoop, kgcoop, prograd, vpt, ivlp, maple, promptsrc, tcp, mma,
+)  # fmt: skip
 
 
 def add_config(cfg: CfgNode) -> None:
     """Add every method's node to Dassl's configuration."""
     for method in METHODS:
-        method.add_config(cfg)
+        if hasattr(method, "add_config"):  # KgCoOp has no node of its own
+            method.add_config(cfg)

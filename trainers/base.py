@@ -4,6 +4,7 @@ A method subclasses `PromptTrainer`, names its config node, and says which promp
 what its loss is. Of Dassl only the public surface is used.
 """
 
+import functools
 import logging
 import time
 from collections.abc import Mapping
@@ -20,7 +21,7 @@ from yacs.config import CfgNode
 
 from prompting import Backbone, PromptedCLIP, load_backbone
 from prompting.precision import check_precision, needs_scaler
-from trainers.results import write_results
+from trainers.results import images_digest, write_results
 
 logger = logging.getLogger("dassl")
 
@@ -60,7 +61,13 @@ class PromptTrainer(TrainerX):
         """Load the backbone first: it decides the size of the pictures."""
         cfg = self.cfg
         logger.info("Loading CLIP (backbone: %s)", cfg.MODEL.BACKBONE.NAME)
-        self.backbone = load_backbone(cfg.MODEL.BACKBONE.NAME, self.options.PREC, self.device)
+        self.backbone = load_backbone(
+            cfg.MODEL.BACKBONE.NAME,
+            self.options.PREC,
+            self.device,
+            # Upstream's configuration has no such key.
+            trust=cfg.MODEL.BACKBONE.get("TRUST", False),
+        )
         _fit_input_size(cfg, self.backbone)
         super().build_data_loader()
 
@@ -95,34 +102,49 @@ class PromptTrainer(TrainerX):
         images, labels = self.parse_batch_train(batch)
         terms, logits = self.loss_terms(images, labels)
         loss = sum(terms.values())
-        self._step(loss)
+        self._check_loss(loss, terms)
+        self.optim.zero_grad()
+        self.backward(terms)
+        if self.scaler is None:
+            self.optim.step()
+        else:
+            self.scaler.step(self.optim)
+            self.scaler.update()
         if self.batch_idx + 1 == self.num_batches:
             self.update_lr()
         summary = {"loss": loss, "acc": compute_accuracy(logits, labels)[0], **terms}
         return {name: value.item() for name, value in summary.items()}
 
-    def _step(self, loss: Tensor) -> None:
-        self.detect_anomaly(loss)
-        self.optim.zero_grad()
-        if self.scaler is None:
-            loss.backward()
-            self.optim.step()
-            return
-        self.scaler.scale(loss).backward()
-        self.scaler.step(self.optim)
-        self.scaler.update()
+    def backward(self, terms: Mapping[str, Tensor]) -> None:
+        """Set the gradients of the terms' sum; a method may combine the terms otherwise."""
+        self.scaled(sum(terms.values())).backward()
+
+    def scaled(self, loss: Tensor) -> Tensor:
+        """The loss times the gradient scaler's factor, where there is one."""
+        return loss if self.scaler is None else self.scaler.scale(loss)
 
     def test(self, split: str | None = None) -> float:
         """Evaluate with the text encoded once; after the final evaluation write `results.json`.
 
         The final evaluation names no split and takes TEST.SPLIT; `best_val` asks for "val".
         """
-        start = time.time()
+        start = time.monotonic()
         with self.model.fixed_text():
             accuracy = super().test(split)
         if split is None:
-            write_results(self, started=start, finished=time.time())
+            write_results(self, evaluation_seconds=time.monotonic() - start)
         return accuracy
+
+    def _check_loss(self, loss: Tensor, terms: Mapping[str, Tensor]) -> None:
+        """FloatingPointError for a loss from which a step could only spoil the prompts."""
+        try:
+            self.detect_anomaly(loss)
+        except FloatingPointError as error:
+            told = ", ".join(f"{name} {value.item():.4g}" for name, value in terms.items())
+            raise FloatingPointError(
+                f"{error} Terms of the loss: {told}; learning rate {self.get_current_lr():.4g}. "
+                "Checkpoints written before are kept as they are."
+            ) from error
 
     # Checkpoints: the prompts, and what is needed to know them again
 
@@ -130,11 +152,45 @@ class PromptTrainer(TrainerX):
         """Dassl's keys, of the prompts alone, and where they come from: all plain values."""
         return {
             **super().make_checkpoint(name, epoch, val_result),
+            "scaler": None if self.scaler is None else self.scaler.state_dict(),
+            "extra_state": dict(self.extra_state()),
             "trainer": self.cfg.TRAINER.NAME,
             "classnames": list(self.dm.dataset.classnames),
+            "training_images": self._images_digest,
             "backbone": {"name": self.backbone.name, "sha256": self.backbone.sha256},
             "config": self.cfg.dump(),
         }
+
+    def restore_checkpoint(self, name: str, checkpoint: Mapping) -> None:
+        """Dassl's hook on resuming, after prompts, optimiser and scheduler are loaded."""
+        super().restore_checkpoint(name, checkpoint)
+        if self.scaler is not None and checkpoint.get("scaler"):
+            self.scaler.load_state_dict(checkpoint["scaler"])
+        self.load_extra_state(checkpoint.get("extra_state", {}))
+
+    def check_resumable(self, path: Path) -> None:
+        """ValueError unless the checkpoint is of this method, shape, backbone and these images."""
+        began_with = self._read_checkpoint(path).get("training_images", self._images_digest)
+        if began_with != self._images_digest:
+            raise ValueError(
+                f"The run of {path} was trained on other images than those that DATASET.ROOT "
+                f"{self.cfg.DATASET.ROOT} gives for SEED {self.cfg.SEED}: resume with the data of "
+                "its beginning; without a seed every run draws shots of its own, and none resumes."
+            )
+
+    @functools.cached_property
+    def _images_digest(self) -> str:
+        return images_digest(self.dm.dataset.train_x, self.cfg.DATASET.ROOT)
+
+    def extra_state(self) -> dict:
+        """What a method keeps from step to step beside prompts and optimiser, for the checkpoint.
+
+        Tensors and plain values only; none by default.
+        """
+        return {}
+
+    def load_extra_state(self, state: Mapping) -> None:
+        """Take up again what `extra_state` gave; tensors come as they were saved."""
 
     def load_model(self, directory: str, epoch: int | None = None) -> None:
         """Load prompts, whatever classes they were trained on.

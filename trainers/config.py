@@ -3,7 +3,7 @@
 import argparse
 import contextlib
 import difflib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import yaml
@@ -14,6 +14,7 @@ from yacs.config import CfgNode
 
 import datasets
 import trainers
+from trainers.rules import check_values
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 DEMO_DATASET = CONFIGS / "datasets" / "shapeworld.yaml"
@@ -78,8 +79,7 @@ def _merge_file(cfg: CfgNode, path: Path) -> None:
         raise ValueError(f"Configuration file {path} holds no keys: expected SECTION: KEY: value.")
     keys = flatten(content)
     _check_keys(cfg, keys, str(path))
-    flat = [part for key in keys for part in (key, _like(cfg, key, value_of(content, key)))]
-    _merge(cfg, lambda: cfg.merge_from_list(flat), str(path))
+    _merge(cfg, [(key, value_of(content, key)) for key in keys], str(path))
 
 
 def _merge_pairs(cfg: CfgNode, pairs: Sequence[str]) -> None:
@@ -89,9 +89,7 @@ def _merge_pairs(cfg: CfgNode, pairs: Sequence[str]) -> None:
     if len(pairs) % 2:
         raise ValueError(f'Options come as KEY VALUE pairs; "{pairs[-1]}" has no value.')
     _check_keys(cfg, pairs[::2], "the command line")
-    values = [_like(cfg, key, value) for key, value in zip(pairs[::2], pairs[1::2], strict=True)]
-    flat = [part for pair in zip(pairs[::2], values, strict=True) for part in pair]
-    _merge(cfg, lambda: cfg.merge_from_list(flat), "the command line")
+    _merge(cfg, zip(pairs[::2], pairs[1::2], strict=True), "the command line")
 
 
 def _merge_flags(cfg: CfgNode, args: argparse.Namespace) -> None:
@@ -125,7 +123,9 @@ def value_of(tree, key: str):
 
 
 def _like(cfg: CfgNode, key: str, value):
-    """A whole number where the key holds a float: "25" for 25.0, which yacs refuses."""
+    """A value in its key's type where yacs refuses it: 25 for 25.0, True for "True" (KgCoOp)."""
+    if isinstance(value_of(cfg, key), str) and str(value) in ("True", "False"):
+        return repr(str(value))  # quoted, or yacs reads it as a truth value again
     if isinstance(value_of(cfg, key), float):
         with contextlib.suppress(TypeError, ValueError):
             return float(value)
@@ -140,12 +140,22 @@ def _check_keys(cfg: CfgNode, keys: Sequence[str], source: str) -> None:
             raise ValueError(f'Unknown key "{key}" in {source}; the nearest known is "{near}".')
 
 
-def _merge(cfg: CfgNode, merge, source: str) -> None:
-    """Merge; yacs says in a ValueError which types disagree, we add where."""
-    try:
-        merge()
-    except (ValueError, SyntaxError) as error:
-        raise ValueError(f"In {source}: {error}") from error
+def _merge(cfg: CfgNode, pairs: Iterable[tuple[str, object]], source: str) -> None:
+    for key, value in pairs:
+        default = value_of(cfg, key)
+        try:
+            cfg.merge_from_list([key, _like(cfg, key, value)])
+        # What stands for a Python value is parsed as one, and parsing fails in many ways.
+        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+            fits = False
+        else:
+            fits = value_of(cfg, key) is not None  # yacs takes None for anything
+        if not fits:
+            kind = type(default).__name__
+            raise ValueError(
+                f"In {source}: Type mismatch: {key} takes a value of type {kind}, such as "
+                f"{default!r}, got {value!r}."
+            )
 
 
 def _check(cfg: CfgNode) -> None:
@@ -167,3 +177,4 @@ def _check(cfg: CfgNode) -> None:
             raise ValueError(f'{key} is "{value}": choose {" or ".join(allowed)}.')
     if not cfg.MODEL.BACKBONE.NAME:
         raise ValueError('No backbone is named: pass --backbone "ViT-B/16", for example.')
+    check_values({key: value_of(cfg, key) for key in flatten(cfg)})

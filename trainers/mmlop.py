@@ -15,15 +15,16 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from prompting import (
+    Consistency,
     FullRankPrompts,
     LowRankPrompts,
     PromptedCLIP,
-    consistency,
     context_text,
     initial_prompts,
 )
 from prompting.templates import ENSEMBLE
 from trainers.base import PromptTrainer
+from trainers.consistency import consistency_terms
 
 
 def add_config(cfg: CfgNode) -> None:
@@ -97,12 +98,11 @@ class MMLoP(PromptTrainer):
         logits = model.logits(image, text)
         terms = {"loss_ce": F.cross_entropy(logits, labels)}
         if options.SCL:
-            with torch.no_grad():
-                frozen_image = model.image_features(images)
-                frozen_logits = model.logits(frozen_image, model.frozen_text)
             held = text if options.SCL_AFTER_UDC else plain_text
-            term = consistency(image, frozen_image, held, model.frozen_text, logits, frozen_logits)
-            terms["loss_image"] = options.IMAGE_LOSS_WEIGHT * term.image
-            terms["loss_text"] = options.TEXT_LOSS_WEIGHT * term.text
-            terms["loss_logits"] = options.LOGITS_LOSS_WEIGHT * term.logits
+            weights = Consistency(
+                image=options.IMAGE_LOSS_WEIGHT,
+                text=options.TEXT_LOSS_WEIGHT,
+                logits=options.LOGITS_LOSS_WEIGHT,
+            )
+            terms.update(consistency_terms(model, images, image, held, logits, weights))
         return terms, logits

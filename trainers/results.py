@@ -1,16 +1,21 @@
 """One `results.json` for each evaluated run: figures in full precision, and their origin."""
 
+import hashlib
 import logging
+import os
 import platform
 import resource
 import subprocess
 import sys
+import time
+from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 import yaml
+from dassl.data.datasets import Datum
 from dassl.utils import write_json
 
 if TYPE_CHECKING:
@@ -22,15 +27,15 @@ FILE_NAME = "results.json"
 PACKAGES = ("torch", "torchvision", "numpy", "clip-anytorch", "dassl", "yacs", "safetensors")
 
 
-def write_results(trainer: "PromptTrainer", started: float, finished: float) -> None:
+def write_results(trainer: "PromptTrainer", evaluation_seconds: float) -> None:
     """Write OUTPUT_DIR/results.json.
 
     Args:
         trainer: just evaluated on TEST.SPLIT.
-        started, finished: the evaluation's times, seconds since the epoch.
+        evaluation_seconds: what that took.
     """
     cfg, evaluator, dataset = trainer.cfg, trainer.evaluator, trainer.dm.dataset
-    training_began = getattr(trainer, "time_start", None)
+    trained = hasattr(trainer, "time_start")
     correct, total = int(evaluator._correct), int(evaluator._total)
     results = {
         "trainer": cfg.TRAINER.NAME,
@@ -45,15 +50,15 @@ def write_results(trainer: "PromptTrainer", started: float, finished: float) -> 
         "classes": trainer.num_classes,
         "split_source": getattr(dataset, "split_source", None),
         "training_images": len(dataset.train_x),
-        "epochs": cfg.OPTIM.MAX_EPOCH if training_began else 0,
+        "epochs": cfg.OPTIM.MAX_EPOCH if trained else 0,
         "evaluated_checkpoint": trainer.loaded,
         "trainable_parameters": trainer.trainable_parameters,
         "backbone": {"name": trainer.backbone.name, "sha256": trainer.backbone.sha256},
         "precision": trainer.options.PREC,
         "device": device_name(trainer.device),
         "seconds": {
-            "training": started - training_began if training_began else 0.0,
-            "evaluation": finished - started,
+            "training": _training_seconds(trainer) - evaluation_seconds if trained else 0.0,
+            "evaluation": evaluation_seconds,
         },
         "peak_memory_mb": peak_memory(trainer.device) / 2**20,
         "versions": versions(),
@@ -64,6 +69,22 @@ def write_results(trainer: "PromptTrainer", started: float, finished: float) -> 
     path = Path(cfg.OUTPUT_DIR) / FILE_NAME
     write_json(results, str(path))
     logger.info("Results are in %s", path)
+
+
+def _training_seconds(trainer: "PromptTrainer") -> float:
+    """With those before an interruption; upstream's engine has only when this process began."""
+    if hasattr(trainer, "training_seconds"):
+        return trainer.training_seconds
+    return time.time() - trainer.time_start
+
+
+def images_digest(items: Iterable[Datum], root: str) -> str:
+    """SHA-256 of the images' paths below `root` and their labels, in order."""
+    digest = hashlib.sha256()
+    above = os.path.abspath(os.path.expanduser(root)) if root else ""
+    for item in items:
+        digest.update(f"{item.impath.removeprefix(above)}\t{item.label}\n".encode())
+    return digest.hexdigest()
 
 
 def device_name(device: torch.device) -> str:

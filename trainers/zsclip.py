@@ -1,4 +1,4 @@
-"""Zero-shot CLIP with one hand-written template per data set (CoOp's protocol)."""
+"""Zero-shot CLIP: one hand-written template per data set, or an ensemble (CoOp's protocol)."""
 
 import logging
 
@@ -6,8 +6,8 @@ import torch
 from dassl.engine import TRAINER_REGISTRY
 from yacs.config import CfgNode
 
-from prompting import NoPrompts, PromptedCLIP
-from prompting.templates import DEFAULT, ZERO_SHOT
+from prompting import NoPrompts, PromptedCLIP, frozen_text_features
+from prompting.templates import SELECTED, template_for
 from trainers.base import PromptTrainer
 
 logger = logging.getLogger("dassl")
@@ -27,7 +27,7 @@ class ZeroshotCLIP(PromptTrainer):
     node = "ZSCLIP"
 
     def build_prompted(self, names: list[str], generator: torch.Generator) -> PromptedCLIP:
-        template = self.options.TEMPLATE or ZERO_SHOT.get(self.cfg.DATASET.NAME, DEFAULT)
+        template = self.options.TEMPLATE or template_for(self.cfg.DATASET.NAME, {})
         logger.info('Template: "%s"', template)
         return PromptedCLIP(self.backbone, NoPrompts(), names, template)
 
@@ -36,3 +36,15 @@ class ZeroshotCLIP(PromptTrainer):
 
     def load_model(self, directory: str, epoch: int | None = None) -> None:
         """Zero-shot CLIP has nothing to load."""
+
+
+@TRAINER_REGISTRY.register()
+class ZeroshotCLIP2(ZeroshotCLIP):
+    """Zero-shot CLIP with the average of seven templates and, but for ImageNet, the data set's."""
+
+    def build_prompted(self, names: list[str], generator: torch.Generator) -> PromptedCLIP:
+        model = super().build_prompted(names, generator)
+        own = template_for(self.cfg.DATASET.NAME, {})
+        templates = SELECTED if self.cfg.DATASET.NAME == "ImageNet" else (*SELECTED, own)
+        model.fix_text(frozen_text_features(self.backbone, names, templates, normalize=True))
+        return model

@@ -1,6 +1,8 @@
+import hashlib
 import os
 import pickle
 import random
+import re
 import urllib.error
 
 import clip
@@ -11,7 +13,7 @@ from clip.model import CLIP
 from safetensors.torch import save_file
 
 from prompting import load_backbone, require_transformer
-from prompting.backbone import DEMO_FILE
+from prompting.backbone import DEMO_FILE, OPENAI_URLS
 
 
 def save_torchscript(state, path):
@@ -48,7 +50,7 @@ WRITERS = {
 def test_every_kind_of_file_gives_the_same_model(tiny_clip, tmp_path, name):
     state = {key: value.clone() for key, value in tiny_clip.state_dict().items()}
     WRITERS[name](state, tmp_path / name)
-    backbone = load_backbone(str(tmp_path / name))
+    backbone = load_backbone(str(tmp_path / name), trust=name == "archive.pt")
     tokens = clip.tokenize(["a photo of a cat."])
     torch.testing.assert_close(
         backbone.model.encode_text(tokens), tiny_clip.encode_text(tokens), rtol=0, atol=0
@@ -59,16 +61,51 @@ def test_every_kind_of_file_gives_the_same_model(tiny_clip, tmp_path, name):
     assert load_backbone(str(tmp_path / "other.pth")).sha256 == backbone.sha256
 
 
-def test_openai_names_go_to_openai_s_loader(tiny_clip, monkeypatch):
+def test_a_torchscript_archive_is_openai_s_or_trusted(tiny_clip, tmp_path, monkeypatch):
+    path = tmp_path / "archive.pt"
+    save_torchscript(tiny_clip.state_dict(), path)
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.jit, "load", lambda *_, **__: pytest.fail("it was read"))
+        with pytest.raises(ValueError, match="none of those that OpenAI .*BACKBONE.TRUST True"):
+            load_backbone(str(path))
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    urls = {"ViT-T/8": f"https://openaipublic.azureedge.net/clip/models/{sha256}/ViT-T-8.pt"}
+    monkeypatch.setattr("prompting.backbone.OPENAI_URLS", urls)
+    assert load_backbone(str(path)).resolution == 32
+
+
+def test_openai_s_addresses_hold_hashes():
+    for url in OPENAI_URLS.values():
+        assert re.fullmatch("[0-9a-f]{64}", url.split("/")[-2])
+
+
+def test_openai_names_are_downloaded_by_openai_s_package(tiny_clip, tmp_path, monkeypatch):
     asked = []
 
-    def load(name, device):
-        asked.append((name, device))
-        return tiny_clip, None
+    def download(url, root):
+        asked.append((url, root))
+        torch.save(tiny_clip.state_dict(), tmp_path / "weights.pth")
+        return str(tmp_path / "weights.pth")
 
-    monkeypatch.setattr(clip, "load", load)
+    monkeypatch.setattr(clip.clip, "_download", download)
     assert load_backbone("ViT-B/16").name == "ViT-B/16"
-    assert asked == [("ViT-B/16", "cpu")]
+    [(url, root)] = asked
+    assert url.endswith("/ViT-B-16.pt")
+    assert root == os.path.expanduser("~/.cache/clip")
+
+
+def test_a_clip_that_builds_prompts_in_is_asked_for_none(tiny_clip, tmp_path, monkeypatch):
+    """The `clip` package of MaPLe and PromptSRC."""
+    asked = []
+
+    def build_model(state, design_details):
+        asked.append(design_details)
+        return clip.model.build_model(state)
+
+    monkeypatch.setattr("prompting.backbone.build_model", build_model)
+    torch.save(tiny_clip.state_dict(), tmp_path / "weights.pth")
+    load_backbone(str(tmp_path / "weights.pth"))
+    assert asked == [{"trainer": "CoOp", "vision_depth": 0, "language_depth": 0}]
 
 
 def test_loading_leaves_the_random_state_alone(tiny_clip, tmp_path):
@@ -81,10 +118,10 @@ def test_loading_leaves_the_random_state_alone(tiny_clip, tmp_path):
 
 
 def test_a_download_without_network_says_what_to_do(monkeypatch):
-    def load(name, device):
+    def download(url, root):
         raise urllib.error.URLError("no route to host")
 
-    monkeypatch.setattr(clip, "load", load)
+    monkeypatch.setattr(clip.clip, "_download", download)
     with pytest.raises(ValueError, match="could not be downloaded .*pass the file's path"):
         load_backbone("ViT-B/16")
 

@@ -50,3 +50,23 @@ def test_a_resnet_tower_is_clip_alone():
     model = CLIP(32, 32, (1, 1, 1, 1), 64, None, 77, 49408, 64, 1, 1).eval()
     images = torch.randn(2, 3, 32, 32)
     torch.testing.assert_close(encode_image(model, images), model.encode_image(images))
+
+
+def test_an_adapter_sees_the_normalised_input_of_its_layer(tiny_clip):
+    images, weight = torch.randn(2, 3, 32, 32), torch.randn(192, 192).requires_grad_()
+    found = encode_image(tiny_clip, images, (), (None, lambda x: (x @ weight).tanh()))
+    visual = tiny_clip.visual
+    x = visual.conv1(images).flatten(2).permute(2, 0, 1)
+    x = (
+        torch.cat([visual.class_embedding.expand(1, 2, -1), x])
+        + visual.positional_embedding[:, None]
+    )
+    x = visual.ln_pre(x)
+    for layer, block in enumerate(visual.transformer.resblocks):
+        x = block(x) + ((block.ln_1(x) @ weight).tanh() if layer == 1 else 0)
+    expected = visual.ln_post(x[0]) @ visual.proj
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    weights = torch.randn(2, 32)
+    (got,) = torch.autograd.grad((found * weights).sum(), weight)
+    (wanted,) = torch.autograd.grad((expected * weights).sum(), weight)
+    torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-4)

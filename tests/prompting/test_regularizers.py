@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from prompting import consistency, correct_drift
+from prompting import consistency, correct_drift, knowledge_guidance
 
 
 def unit(*shape, seed):
@@ -70,3 +70,10 @@ def test_consistency_is_zero_for_the_frozen_model():
     image, text = unit(3, 6, seed=0), unit(1, 6, seed=2)
     logits = image @ text.T
     assert [t.item() for t in consistency(image, image, text, text, logits, logits)] == [0, 0, 0]
+
+
+def test_knowledge_guidance_is_half_the_squared_distance():
+    text, frozen = unit(4, 7, seed=0), unit(4, 7, seed=1)
+    expected = (text - frozen).square().sum(dim=1).mean() / 2
+    torch.testing.assert_close(knowledge_guidance(text, frozen), expected)
+    torch.testing.assert_close(knowledge_guidance(text, text), torch.tensor(0.0))

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from prompting import encode_text, tokenize
-from prompting.text import encode_texts
+from prompting.text import POSITIONS, encode_texts, move_names
 
 NAMES = ["cat", "striped red star", "yellow-bellied sapsucker", "x"]
 TEXTS = [f"a photo of a {name}." for name in NAMES]
@@ -46,6 +46,110 @@ def test_prompted_features_and_gradients(tiny_clip, depth, count, texts):
     torch.testing.assert_close(features, expected, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(gradient, expected_gradient, rtol=1e-4, atol=1e-4)
     assert gradient.abs().amax(dim=(1, 2)).min() > 1e-3  # every layer's prompt has its effect
+
+
+def plain(model, name, prompts, position="end"):
+    """All 77 tokens of one class: {layer: (T, d)} in its slots, the name where CoOp puts it."""
+    count = next(iter(prompts.values())).shape[0]
+    tokens = clip.tokenize(" ".join(["X"] * count) + f" {name}.")[0]
+    length = int(clip.tokenize(name).argmax()) - 1
+    before = {"end": count, "middle": count // 2, "front": 0}[position]
+    slots = [1 + i if i < before else 1 + i + length for i in range(count)]
+    words = [i for i in range(77) if i not in slots]
+    order = [0, *range(1 + count, 77)]
+    x = torch.empty(77, 128)
+    x[words] = model.token_embedding(tokens[order])
+    if 0 in prompts:
+        x[slots] = prompts[0]
+    x = (x + model.positional_embedding)[:, None]
+    for layer, block in enumerate(model.transformer.resblocks):
+        if layer > 0 and layer in prompts:
+            x = x.clone()
+            x[slots, 0] = prompts[layer]
+        x = block(x)
+    return model.ln_final(x)[int(tokens.argmax()), 0] @ model.text_projection
+
+
+def placed(count, position):
+    sentences = tokenize([" ".join(["X"] * count) + f" {name}." for name in NAMES], count)
+    return move_names(sentences, NAMES, position)
+
+
+def assert_same(found, expected, weights, *leaves):
+    """Values and gradients of a weighted sum."""
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    got = torch.autograd.grad((found * weights).sum(), leaves)
+    wanted = torch.autograd.grad((expected * weights).sum(), leaves)
+    for a, b in zip(got, wanted, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+        assert b.abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("position", POSITIONS)
+@pytest.mark.parametrize("count", [1, 4, 5])
+def test_the_class_name_stands_where_coop_puts_it(tiny_clip, position, count):
+    context, weights = torch.randn(count, 128).requires_grad_(), torch.randn(4, 32)
+    found = encode_text(tiny_clip, placed(count, position), (context,))
+    expected = torch.stack([plain(tiny_clip, name, {0: context}, position) for name in NAMES])
+    assert_same(found, expected, weights, context)
+
+
+@pytest.mark.parametrize("position", POSITIONS)
+def test_a_context_for_each_class(tiny_clip, position):
+    contexts, weights = torch.randn(4, 3, 128).requires_grad_(), torch.randn(4, 32)
+    found = encode_text(tiny_clip, placed(3, position), (contexts,))
+    expected = torch.stack(
+        [plain(tiny_clip, n, {0: c}, position) for n, c in zip(NAMES, contexts, strict=True)]
+    )
+    assert_same(found, expected, weights, contexts)
+
+
+@pytest.mark.parametrize("images", [1, 3])
+def test_a_context_for_each_image(tiny_clip, images):
+    contexts, weights = torch.randn(images, 1, 2, 128).requires_grad_(), torch.randn(images, 4, 32)
+    found = encode_text(tiny_clip, placed(2, "end"), (contexts,))
+    expected = torch.stack(
+        [torch.stack([plain(tiny_clip, name, {0: c[0]}) for name in NAMES]) for c in contexts]
+    )
+    assert_same(found, expected, weights, contexts)
+
+
+@pytest.mark.parametrize("position", POSITIONS)
+def test_prompts_for_each_class_in_a_deeper_layer(tiny_clip, position):
+    context, deep = torch.randn(3, 128).requires_grad_(), torch.randn(4, 3, 128).requires_grad_()
+    found = encode_text(tiny_clip, placed(3, position), (context, None, deep))
+    expected = torch.stack(
+        [
+            plain(tiny_clip, n, {0: context, 2: p}, position)
+            for n, p in zip(NAMES, deep, strict=True)
+        ]
+    )
+    assert_same(found, expected, torch.randn(4, 32), context, deep)
+
+
+def test_an_adapter_sees_the_normalised_input_of_its_layer(tiny_clip):
+    weight, sentences = torch.randn(128, 128).requires_grad_(), tokenize(TEXTS)
+    found = encode_text(tiny_clip, sentences, (), (None, lambda x: (x @ weight).tanh()))
+    x = tiny_clip.token_embedding(clip.tokenize(TEXTS)) + tiny_clip.positional_embedding
+    x = x.permute(1, 0, 2)
+    for layer, block in enumerate(tiny_clip.transformer.resblocks):
+        x = block(x) + ((block.ln_1(x) @ weight).tanh() if layer == 1 else 0)
+    rows = clip.tokenize(TEXTS).argmax(dim=1)
+    expected = tiny_clip.ln_final(x)[rows, range(4)] @ tiny_clip.text_projection
+    assert_same(found, expected, torch.randn(4, 32), weight)
+
+
+def test_a_class_named_like_a_placeholder_shares_no_slot(tiny_clip):
+    """In front of the context "x" is a name's token in one class and a slot's in no other."""
+    names, context = ["x", "x cat"], torch.randn(2, 128)
+    sentences = move_names(tokenize([f"X X {name}." for name in names], 2), names, "front")
+    expected = torch.stack([plain(tiny_clip, name, {0: context}, "front") for name in names])
+    torch.testing.assert_close(encode_text(tiny_clip, sentences, (context,)), expected)
+
+
+def test_an_unknown_position():
+    with pytest.raises(ValueError, match='"back" is unknown: choose end, middle, front'):
+        move_names(tokenize(TEXTS, 1), NAMES, "back")
 
 
 def test_context_longer_than_the_prompt_keeps_its_words(tiny_clip):

@@ -99,6 +99,7 @@ def _model() -> CfgNode:
     node.BACKBONE = CfgNode()
     node.BACKBONE.NAME = ""
     node.BACKBONE.PRETRAINED = True
+    node.BACKBONE.TRUST = False  # load a TorchScript archive that is none of OpenAI's (ours)
     node.HEAD = CfgNode()
     node.HEAD.NAME = ""
     node.HEAD.HIDDEN_LAYERS = ()
@@ -137,6 +138,7 @@ def _optim() -> CfgNode:
 def _train() -> CfgNode:
     node = CfgNode()
     node.CHECKPOINT_FREQ = 0  # epochs; below 1: save after the last epoch only
+    node.CHECKPOINT_STEPS = 0  # steps (not upstream's); below 1: none within an epoch
     node.PRINT_FREQ = 10  # batches
     node.COUNT_ITER = "train_x"
     return node

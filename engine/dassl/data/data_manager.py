@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -32,7 +33,7 @@ def build_data_loader(
     """Build a loader whose batches are dicts (see ``DatasetWrapper``).
 
     A training loader drops the last partial batch if the set holds at least one full batch.
-    A worker's generators (torch, Python, numpy) are seeded by torch from the global torch seed.
+    The seeds of worker processes are torch's, drawn from the global torch seed once an epoch.
 
     Args:
         n_domain: taken for callers of upstream; no sampler here draws by domain.
@@ -53,7 +54,14 @@ def build_data_loader(
         num_workers=cfg.DATALOADER.NUM_WORKERS,
         drop_last=is_train and len(data_source) >= batch_size,
         pin_memory=torch.cuda.is_available() and cfg.USE_CUDA,
+        worker_init_fn=_leave_stops_to_the_run,
     )
+
+
+def _leave_stops_to_the_run(_: int) -> None:
+    """Ctrl-C and a cluster's SIGTERM go to all processes; the run itself ends its workers."""
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, signal.SIG_IGN)
 
 
 class DataManager:

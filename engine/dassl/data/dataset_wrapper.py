@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+import torch
 import torchvision.transforms as T
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, get_worker_info
 from yacs.config import CfgNode
 
 from .datasets import Datum
@@ -19,6 +22,8 @@ class DatasetWrapper(Dataset):
     """Opens and transforms the images of ``data_source``.
 
     A sample is a dict: ``img`` (3, H, W) float, ``label``, ``domain``, ``impath``, ``index``.
+    In a worker process its augmentation is drawn from the epoch's seed and ``index`` alone, so
+    it depends neither on the number of workers nor on which samples came before.
 
     Args:
         cfg: DATALOADER.K_TRANSFORMS makes ``img`` a list of that many draws (training only),
@@ -56,6 +61,9 @@ class DatasetWrapper(Dataset):
         return len(self.data_source)
 
     def __getitem__(self, idx: int) -> dict[str, Any]:
+        worker = get_worker_info()
+        if self.is_train and worker is not None:
+            _seed_sample(worker.seed - worker.id, idx)
         item = self.data_source[idx]
         sample = {
             "label": item.label,
@@ -78,3 +86,11 @@ class DatasetWrapper(Dataset):
     def _transform_image(self, transform: Transform, image: Any) -> Any:
         images = [transform(image) for _ in range(self.k_tfm)]
         return images[0] if len(images) == 1 else images
+
+
+def _seed_sample(epoch_seed: int, index: int) -> None:
+    """Seed Python's ``random``, numpy and torch (CPU) from both numbers."""
+    seed, numpy_seed = np.random.SeedSequence([epoch_seed, index]).generate_state(2, np.uint64)
+    random.seed(int(seed))
+    np.random.seed(int(numpy_seed) % 2**32)
+    torch.default_generator.manual_seed(int(seed) % 2**63)

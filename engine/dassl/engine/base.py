@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +12,15 @@ from torch import nn
 
 from dassl.utils import (
     check_availability,
+    latest_checkpoint,
     load_checkpoint,
     resume_from_checkpoint,
     save_checkpoint,
     tolist_if_not,
 )
+from dassl.utils.checkpoint import BEST
 from dassl.utils.logger import LOGGER
 from dassl.utils.tools import get_rng_state
-
-BEST = "model-best.pth.tar"
 
 
 class TrainerBase:
@@ -33,6 +34,17 @@ class TrainerBase:
         self._optims: OrderedDict[str, Any] = OrderedDict()
         self._scheds: OrderedDict[str, Any] = OrderedDict()
         self._writer = None
+        self.batches_done = 0  # in an epoch that is not finished
+        self.epoch_rng: dict[str, Any] | None = None  # random state at the start of that epoch
+        self.stop_requested = False
+
+    def request_stop(self) -> None:
+        """Ask to stop (not upstream's): the step is finished and saved, then `KeyboardInterrupt`.
+
+        An evaluation, which changes nothing, is left at its next batch. May be called from a
+        signal handler.
+        """
+        self.stop_requested = True
 
     def register_model(
         self,
@@ -67,10 +79,16 @@ class TrainerBase:
         val_result: float | None = None,
         model_name: str = "",
     ) -> None:
-        """Write a checkpoint of every model to ``directory/<name>`` after epoch ``epoch``."""
+        """Write a checkpoint of every model to ``directory/<name>`` after epoch ``epoch``.
+
+        Raises:
+            FloatingPointError: weights that are infinite or NaN; what was saved before stays.
+        """
         for name in self.get_model_names():
+            checkpoint = self.make_checkpoint(name, epoch, val_result)
+            _check_finite(name, checkpoint["state_dict"], epoch)
             save_checkpoint(
-                self.make_checkpoint(name, epoch, val_result),
+                checkpoint,
                 Path(directory) / name,
                 is_best=is_best,
                 model_name=model_name,
@@ -79,7 +97,8 @@ class TrainerBase:
     def make_checkpoint(self, name: str, epoch: int, val_result: float | None) -> dict[str, Any]:
         """What ``save_model`` writes for a model; a trainer may add plain values (not upstream's).
 
-        Beside upstream's keys it holds ``rng``, so that a resumed run draws as it would have.
+        Beside upstream's keys it holds ``rng``, so that a resumed run draws as it would have, and
+        within an epoch ``batches``, those done, and ``epoch_rng``, from which its order was drawn.
         """
         optim, sched = self._optims[name], self._scheds[name]
         return {
@@ -89,12 +108,23 @@ class TrainerBase:
             "scheduler": None if sched is None else sched.state_dict(),
             "val_result": val_result,
             "rng": get_rng_state(),
+            "batches": self.batches_done,
+            "epoch_rng": self.epoch_rng if self.batches_done else None,
         }
+
+    def restore_checkpoint(self, name: str, checkpoint: Mapping[str, Any]) -> None:
+        """Hook: take up what `make_checkpoint` added for the model ``name`` (not upstream's).
+
+        Called on resuming, when weights, optimiser, scheduler and random state are loaded.
+        """
+        self.batches_done = checkpoint.get("batches", 0)
+        self.epoch_rng = checkpoint.get("epoch_rng")
 
     def resume_model_if_exist(self, directory: str) -> int:
         """Load the latest checkpoint of every model; returns the epoch to go on with, or 0."""
         names = self.get_model_names()
-        if not all((Path(directory) / name / "checkpoint").is_file() for name in names):
+        paths = {name: latest_checkpoint(Path(directory) / name) for name in names}
+        if None in paths.values():
             LOGGER.info("No checkpoint found, train from scratch")
             return 0
         LOGGER.info(f"Found checkpoint at {directory} (will resume training)")
@@ -109,6 +139,8 @@ class TrainerBase:
                 f"The checkpoints in {directory} are of different epochs, {epochs}: write the "
                 "same file name into the 'checkpoint' file of each."
             )
+        for name, path in paths.items():
+            self.restore_checkpoint(name, load_checkpoint(path))
         return next(iter(epochs.values()), 0)
 
     def load_model(self, directory: str, epoch: int | None = None) -> None:
@@ -142,9 +174,9 @@ class TrainerBase:
     def _model_path(folder: Path, epoch: int | None) -> Path:
         if epoch is not None:
             return folder / f"model.pth.tar-{epoch}"
-        latest = folder / "checkpoint"
-        if not (folder / BEST).is_file() and latest.is_file():
-            return folder / latest.read_text(encoding="utf-8").split("\n")[0].strip()
+        latest = latest_checkpoint(folder)
+        if not (folder / BEST).is_file() and latest is not None:
+            return latest
         return folder / BEST
 
     def set_model_mode(self, mode: str = "train", names: str | list[str] | None = None) -> None:
@@ -252,3 +284,12 @@ class TrainerBase:
         self.model_zero_grad(names)
         self.model_backward(loss)
         self.model_update(names)
+
+
+def _check_finite(name: str, weights: Mapping[str, torch.Tensor], epoch: int) -> None:
+    for key, value in weights.items():
+        if value.is_floating_point() and not torch.isfinite(value).all():
+            raise FloatingPointError(
+                f"{key} of {name!r} holds infinite or NaN values in epoch {epoch + 1}, so it was "
+                "not saved: lower OPTIM.LR or train the prompts in fp32."
+            )

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import datetime
+import functools
 import math
 import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +17,9 @@ from yacs.config import CfgNode
 
 from dassl.data import DataManager
 from dassl.evaluation import build_evaluator
-from dassl.utils import AverageMeter, MetricMeter, load_checkpoint
+from dassl.utils import AverageMeter, MetricMeter, save_checkpoint
 from dassl.utils.logger import LOGGER
+from dassl.utils.tools import get_rng_state, set_rng_state
 
 from .base import BEST, TrainerBase
 
@@ -39,6 +43,8 @@ class SimpleTrainer(TrainerBase):
         self.build_model()
         self.evaluator = build_evaluator(cfg, lab2cname=self.lab2cname)
         self.best_result = -math.inf
+        self._seconds_before, self._clock_start = 0.0, time.monotonic()
+        self._epoch_end: dict[str, dict[str, Any]] = {}
 
     def check_cfg(self, cfg: CfgNode) -> None:
         """Hook: raise if the config does not suit the method."""
@@ -70,17 +76,28 @@ class SimpleTrainer(TrainerBase):
         """Resume if ``cfg.RESUME`` is set (upstream also did if OUTPUT_DIR held a run)."""
         if self.cfg.RESUME:
             self.start_epoch = self.resume_model_if_exist(self.cfg.RESUME)
-            if self.start_epoch > 0:
-                self._recall_best_result()
         self.init_writer(str(Path(self.output_dir) / "tensorboard"))
         self.time_start = time.time()
+        self._clock_start = time.monotonic()
 
-    def _recall_best_result(self) -> None:
-        """Without this the first epoch after a resume would replace any better model."""
-        best = Path(self.output_dir) / self.get_model_names()[0] / BEST
-        if self.cfg.TEST.FINAL_MODEL == "best_val" and best.is_file():
-            result = load_checkpoint(best)["val_result"]
-            self.best_result = -math.inf if result is None else result
+    @property
+    def training_seconds(self) -> float:
+        """Seconds of training so far, with those of the runs that this one goes on from."""
+        return self._seconds_before + time.monotonic() - self._clock_start
+
+    def make_checkpoint(self, name: str, epoch: int, val_result: float | None) -> dict[str, Any]:
+        """The same, with the best result so far and the seconds of training."""
+        return {
+            **super().make_checkpoint(name, epoch, val_result),
+            "best_result": self.best_result,
+            "seconds": self.training_seconds,
+        }
+
+    def restore_checkpoint(self, name: str, checkpoint: Mapping[str, Any]) -> None:
+        """Without the best result the first epoch after a resume would replace any better model."""
+        super().restore_checkpoint(name, checkpoint)
+        self.best_result = checkpoint.get("best_result", -math.inf)
+        self._seconds_before = checkpoint.get("seconds", 0.0)
 
     def after_train(self) -> None:
         LOGGER.info("Finish training")
@@ -99,13 +116,25 @@ class SimpleTrainer(TrainerBase):
         """Keep the best model (FINAL_MODEL best_val), save every CHECKPOINT_FREQ and last."""
         done = self.epoch + 1
         if not self.cfg.TEST.NO_TEST and self.cfg.TEST.FINAL_MODEL == "best_val":
-            result = self.test(split="val")
+            result = self._validate()
             if result > self.best_result:
                 self.best_result = result
                 self.save_model(self.epoch, self.output_dir, val_result=result, model_name=BEST)
         freq = self.cfg.TRAIN.CHECKPOINT_FREQ
         if done == self.max_epoch or (freq > 0 and done % freq == 0):
             self.save_model(self.epoch, self.output_dir)
+
+    def _validate(self) -> float:
+        """The result on validation data; a stop in it is one after the epoch's last batch.
+
+        That state is a copy made then: a method may have changed its own since, in `after_epoch`.
+        """
+        try:
+            return self.test(split="val")
+        except KeyboardInterrupt:
+            for name, checkpoint in self._epoch_end.items():
+                save_checkpoint(checkpoint, Path(self.output_dir) / name)
+            raise
 
     @torch.no_grad()
     def test(self, split: str | None = None) -> float:
@@ -123,6 +152,8 @@ class SimpleTrainer(TrainerBase):
             split, loader = "test", self.test_loader
         LOGGER.info(f"Evaluate on the *{split}* set")
         for batch in tqdm(loader, disable=None):
+            if self.stop_requested:
+                raise KeyboardInterrupt
             input, label = self.parse_batch_test(batch)
             self.evaluator.process(self.model_inference(input), label)
         results = self.evaluator.evaluate()
@@ -148,13 +179,17 @@ class TrainerX(SimpleTrainer):
     """A trainer on labelled data."""
 
     def run_epoch(self) -> None:
-        """One pass over ``train_loader_x``; sets ``batch_idx`` and ``num_batches``."""
+        """One pass over ``train_loader_x``; sets ``batch_idx`` and ``num_batches``.
+
+        Every TRAIN.CHECKPOINT_STEPS steps, and where a stop was asked for, it is saved within the
+        epoch. The averages in the log begin anew in a run that goes on from there.
+        """
         self.set_model_mode("train")
         losses, batch_time, data_time = MetricMeter(), AverageMeter(), AverageMeter()
         self.num_batches = len(self.train_loader_x)
         print_freq = self.cfg.TRAIN.PRINT_FREQ
         end = time.time()
-        for batch_idx, batch in enumerate(self.train_loader_x):
+        for batch_idx, batch in self._numbered_batches():
             self.batch_idx = batch_idx
             data_time.update(time.time() - end)
             summary = self.forward_backward(batch)
@@ -166,7 +201,38 @@ class TrainerX(SimpleTrainer):
             for name, meter in losses.meters.items():
                 self.write_scalar(f"train/{name}", meter.avg, step)
             self.write_scalar("train/lr", self.get_current_lr(), step)
+            self._save_within_epoch(step + 1)
             end = time.time()
+        self._end_epoch()
+
+    def _end_epoch(self) -> None:
+        self.batches_done = self.num_batches
+        if self.cfg.TEST.FINAL_MODEL == "best_val":
+            names = self.get_model_names()
+            state = {name: self.make_checkpoint(name, self.epoch - 1, None) for name in names}
+            self._epoch_end = copy.deepcopy(state)
+        self.batches_done = 0
+
+    def _numbered_batches(self) -> Iterator[tuple[int, dict[str, Any]]]:
+        """The epoch's batches from 0, or of a resumed epoch those to come, drawn as they were."""
+        loader, done = self.train_loader_x, self.batches_done
+        if done:
+            now = get_rng_state()
+            set_rng_state(self.epoch_rng)
+            put_back = functools.partial(set_rng_state, now)
+            loader.sampler.go_on_after(done * loader.batch_size, then=put_back)
+        else:
+            self.epoch_rng = get_rng_state()
+        return enumerate(loader, start=done)
+
+    def _save_within_epoch(self, step: int) -> None:
+        """Save after ``step`` steps in all, if it is time to or a stop was asked for."""
+        self.batches_done = self.batch_idx + 1
+        every = self.cfg.TRAIN.CHECKPOINT_STEPS
+        if self.stop_requested or (every > 0 and step % every == 0):
+            self.save_model(self.epoch - 1, self.output_dir)
+        if self.stop_requested:
+            raise KeyboardInterrupt
 
     def _log_batch(
         self, batch_time: AverageMeter, data_time: AverageMeter, losses: MetricMeter

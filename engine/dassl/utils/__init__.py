@@ -1,6 +1,7 @@
 """Files, logging, seeds, registries, meters and checkpoints."""
 
 from .checkpoint import (
+    latest_checkpoint,
     load_checkpoint,
     load_pretrained_weights,
     resume_from_checkpoint,
@@ -31,6 +32,7 @@ __all__ = [
     "collect_env_info",
     "count_num_param",
     "download_url",
+    "latest_checkpoint",
     "listdir_nohidden",
     "load_checkpoint",
     "load_pretrained_weights",

@@ -2,10 +2,17 @@
 
 Layout: ``<folder>/model.pth.tar-<epoch>``, the file ``checkpoint`` that names the latest, and
 ``model-best.pth.tar``. They are read with ``weights_only=True``, so a file can hold no code.
+A checkpoint from the middle of an epoch is ``model.pth.tar-<epochs done>-<batches done>``.
+
+A file ends in the SHA-256 of what comes before it. It stands in the comment that a zip archive,
+and so a file of ``torch.save``, may end in: other programs read such a file as any other.
 """
 
 from __future__ import annotations
 
+import hashlib
+import io
+import re
 import warnings
 from collections.abc import Mapping
 from os import PathLike
@@ -21,6 +28,7 @@ from .logger import LOGGER
 from .tools import set_rng_state
 
 __all__ = [
+    "latest_checkpoint",
     "load_checkpoint",
     "load_pretrained_weights",
     "resume_from_checkpoint",
@@ -28,6 +36,13 @@ __all__ = [
 ]
 
 StrPath = str | PathLike[str]
+
+BEST = "model-best.pth.tar"
+STEP = re.compile(r"model\.pth\.tar-(\d+)(?:-(\d+))?")  # epochs and batches done
+KEPT = 2  # checkpoints from within epochs are deleted but for those among the latest two
+
+ZIP_END, SEAL, HEX = b"PK\x05\x06", b"sha256:", 64
+END_SIZE = 22  # bytes of a zip archive's end record without its comment
 
 
 def _plain(value: Any, where: str) -> Any:
@@ -65,8 +80,11 @@ def save_checkpoint(
 ) -> None:
     """Write ``state`` to ``save_dir`` and name it in the file ``checkpoint``.
 
+    A crash at any moment leaves the files of before or the new one, each of them whole.
+
     Args:
-        state: at least ``state_dict`` and ``epoch`` (epochs done). It is not changed.
+        state: at least ``state_dict`` and ``epoch`` (epochs done); ``batches`` (done in the epoch
+            after these), if there are any. It is not changed.
         save_dir: folder, made if missing.
         is_best: write ``model-best.pth.tar`` as well.
         remove_module_from_keys: drop ``module.`` in front of the names in ``state_dict``.
@@ -80,18 +98,80 @@ def save_checkpoint(
     if remove_module_from_keys:
         state["state_dict"] = {_without_module(k): v for k, v in state["state_dict"].items()}
 
-    path = folder / (model_name or f"model.pth.tar-{state['epoch']}")
+    content = _sealed(state)
+    batches = f"-{state['batches']}" if state.get("batches") else ""
+    path = folder / (model_name or f"model.pth.tar-{state['epoch']}{batches}")
     with atomic_write(path) as file:
-        torch.save(state, file)
+        file.write(content)
     LOGGER.info(f"Checkpoint saved to {path}")
-    with atomic_write(folder / "checkpoint") as file:
-        file.write(f"{path.name}\n".encode())
+    # A run goes on where it was, not where it was best, and then writes all it would have written.
+    if path.name != BEST:
+        with atomic_write(folder / "checkpoint") as file:
+            file.write(f"{path.name}\n".encode())
+        _delete_old_steps(folder)
 
     if is_best:
-        best = folder / "model-best.pth.tar"
+        best = folder / BEST
         with atomic_write(best) as file:
-            torch.save(state, file)
+            file.write(content)
         LOGGER.info(f'Best checkpoint saved to "{best}"')
+
+
+def _sealed(state: dict[str, Any]) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    # The archive ends in the length of its comment, which is 0 so far.
+    data = buffer.getvalue()[:-2] + (len(SEAL) + HEX).to_bytes(2, "little") + SEAL
+    return data + hashlib.sha256(data).hexdigest().encode()
+
+
+def _is_changed(data: bytes) -> bool:
+    """Whether ``data`` has a checksum, or a place for one, and another content."""
+    body, checksum = data[:-HEX], data[-HEX:]
+    end_record = body[-END_SIZE - len(SEAL) :]
+    if not body.endswith(SEAL) and not end_record.startswith(ZIP_END):
+        return False  # written by another program
+    return hashlib.sha256(body).hexdigest().encode() != checksum
+
+
+def _steps(folder: Path) -> list[Path]:
+    """The checkpoints of epochs and within epochs, the latest first."""
+    found = {path: STEP.fullmatch(path.name) for path in folder.glob("model.pth.tar-*")}
+    done = {
+        path: tuple(int(n or 0) for n in match.groups()) for path, match in found.items() if match
+    }
+    return sorted(done, key=done.get, reverse=True)
+
+
+def _delete_old_steps(folder: Path) -> None:
+    for path in _steps(folder)[KEPT:]:
+        if STEP.fullmatch(path.name)[2]:
+            path.unlink(missing_ok=True)
+
+
+def latest_checkpoint(folder: StrPath) -> Path | None:
+    """The checkpoint to go on from, None without one.
+
+    It is the one that the file ``checkpoint`` names; where that one was deleted, the latest left.
+    """
+    index = Path(folder) / "checkpoint"
+    if not index.is_file():
+        return None
+    name = Path(index.read_text(encoding="utf-8", errors="replace").split("\n")[0].strip()).name
+    if name and index.with_name(name).is_file():
+        return index.with_name(name)
+    return next(iter(_steps(index.parent)), None)
+
+
+def _one_before(path: Path) -> str:
+    """Which whole checkpoint lies before a broken one, as a sentence, or nothing."""
+    steps = _steps(path.parent)
+    for other in steps[steps.index(path) + 1 :] if path in steps else steps:
+        if not _is_changed(other.read_bytes()):
+            return (
+                f" The one before it, {other.name}, is whole: delete {path.name} to go on from it."
+            )
+    return ""
 
 
 def load_checkpoint(fpath: StrPath) -> dict[str, Any]:
@@ -110,10 +190,15 @@ def load_checkpoint(fpath: StrPath) -> dict[str, Any]:
             f"No checkpoint at {path}. Files there: {_names_in(path.parent)}. "
             "Check --model-dir and --load-epoch."
         )
-    try:
-        return torch.load(
-            path, map_location=None if torch.cuda.is_available() else "cpu", weights_only=True
+    data = path.read_bytes()
+    if _is_changed(data):
+        raise ValueError(
+            f"{path} is cut short or was changed after it was written: its content does not have "
+            f"its checksum.{_one_before(path)}"
         )
+    try:
+        where = None if torch.cuda.is_available() else "cpu"
+        return torch.load(io.BytesIO(data), map_location=where, weights_only=True)
     except Exception as error:  # torch raises many kinds, by what is wrong with the file
         reason = str(error).partition("\n")[0]
         raise ValueError(
@@ -123,6 +208,7 @@ def load_checkpoint(fpath: StrPath) -> dict[str, Any]:
             "Dassl it holds a pickled scheduler: where you trust its source, keep only "
             "'state_dict', 'epoch' and 'val_result' of "
             "torch.load(path, weights_only=False) and save those."
+            f"{_one_before(path)}"
         ) from error
 
 
@@ -142,13 +228,12 @@ def resume_from_checkpoint(
     Returns:
         The epoch to go on with, counted from 0 (the number of epochs done).
     """
-    latest = Path(fdir) / "checkpoint"
-    if not latest.is_file():
+    path = latest_checkpoint(fdir)
+    if path is None:
         raise FileNotFoundError(
             f"Cannot resume from {fdir}: expected the file 'checkpoint' that names the latest "
-            f"one, found {_names_in(latest.parent)}. Check --resume."
+            f"one, found {_names_in(Path(fdir))}. Check --resume."
         )
-    path = latest.with_name(latest.read_text(encoding="utf-8").split("\n")[0].strip())
     LOGGER.info(f'Loading checkpoint from "{path}"')
     checkpoint = load_checkpoint(path)
     model.load_state_dict(checkpoint["state_dict"])

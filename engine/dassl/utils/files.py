@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import warnings
@@ -55,7 +56,7 @@ def listdir_nohidden(path: StrPath, sort: bool = False) -> list[str]:
 def atomic_write(path: StrPath) -> Iterator[IO[bytes]]:
     """Open ``path`` for writing bytes so that readers see the old file or the whole new one.
 
-    A crash or an exception inside the block leaves the old file as it was.
+    A crash, a power cut or an exception inside the block leaves the old file as it was.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -66,8 +67,26 @@ def atomic_write(path: StrPath) -> Iterator[IO[bytes]]:
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        if error.errno is None or error.filename not in (None, str(part)):
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error  # the file it is about
     finally:
         part.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a renamed file's new name last through a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        # Some network file systems cannot sync a folder, and say so.
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS):
+            raise
+    finally:
+        os.close(descriptor)
 
 
 def read_json(fpath: StrPath) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 import time
@@ -13,7 +14,10 @@ __all__ = ["LOGGER", "setup_logger"]
 
 
 class _StdoutHandler(logging.StreamHandler):
-    """Writes to whatever ``sys.stdout`` is when a message arrives, not when it was made."""
+    """Writes to whatever ``sys.stdout`` is when a message arrives, not when it was made.
+
+    A console that went away (``| head``, a closed terminal) does not disturb a run.
+    """
 
     def __init__(self) -> None:
         logging.Handler.__init__(self)
@@ -21,6 +25,20 @@ class _StdoutHandler(logging.StreamHandler):
     @property
     def stream(self) -> TextIO:
         return sys.stdout
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
+
+
+class _LogFile(logging.FileHandler):
+    """A log that cannot be written is an error of the run, not a traceback beside it."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        error = sys.exc_info()[1]
+        if isinstance(error, OSError):
+            raise OSError(error.errno, error.strerror, self.baseFilename) from error
+        super().handleError(record)
 
 
 def _console_only() -> logging.Logger:
@@ -49,7 +67,8 @@ def setup_logger(output: str | PathLike[str] | None = None) -> logging.Logger:
     """
     for handler in list(LOGGER.handlers):
         LOGGER.removeHandler(handler)
-        handler.close()
+        with contextlib.suppress(OSError):  # its last line did not fit on the disk
+            handler.close()
     LOGGER.addHandler(_StdoutHandler())
     if output is not None:
         path = Path(output)
@@ -58,7 +77,7 @@ def setup_logger(output: str | PathLike[str] | None = None) -> logging.Logger:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists():
             path = path.with_name(path.name + time.strftime("-%Y-%m-%d-%H-%M-%S"))
-        LOGGER.addHandler(logging.FileHandler(path, mode="a", encoding="utf-8"))
+        LOGGER.addHandler(_LogFile(path, mode="a", encoding="utf-8"))
     for handler in LOGGER.handlers:
         handler.setFormatter(logging.Formatter("%(message)s"))
     return LOGGER

@@ -1,0 +1,77 @@
+"""What the tests run in processes of their own, which they end from outside."""
+
+import contextlib
+import os
+import signal
+import time
+
+import train
+
+
+def run(arguments, said):
+    """train.py with these arguments; what it says goes to the file `said`."""
+    with (
+        open(said, "w") as file,
+        contextlib.redirect_stdout(file),
+        contextlib.redirect_stderr(file),
+    ):
+        train.main(arguments)
+
+
+def run_after(barrier, arguments, said):
+    """The same, once all have come."""
+    barrier.wait()
+    run(arguments, said)
+
+
+def run_and_die(arguments, said, call, number):
+    """The same, killed right before the `number`-th call of os.fsync or os.replace."""
+    real, calls = getattr(os, call), []
+
+    def counted(*args):
+        calls.append(args)
+        if len(calls) == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return real(*args)
+
+    setattr(os, call, counted)
+    run(arguments, said)
+
+
+def run_slowly(arguments, said, step):
+    """The same, with the `step`-th step never ending."""
+    from trainers.base import PromptTrainer
+
+    real, steps = PromptTrainer.forward_backward, []
+
+    def counted(self, batch):
+        steps.append(1)
+        if len(steps) == step:
+            print("waiting", flush=True)
+            while True:
+                time.sleep(0.05)
+        return real(self, batch)
+
+    PromptTrainer.forward_backward = counted
+    run(arguments, said)
+
+
+def warm_up():
+    """Nothing; the first process waits until PyTorch is imported for all of them."""
+
+
+def run_as_group(arguments, said, step):
+    """The same, as a process group that gets SIGTERM in the `step`-th step."""
+    from trainers.base import PromptTrainer
+
+    real, steps = PromptTrainer.forward_backward, []
+
+    def counted(self, batch):
+        steps.append(1)
+        if len(steps) == step:
+            os.killpg(0, signal.SIGTERM)
+        return real(self, batch)
+
+    os.setpgrp()
+    PromptTrainer.forward_backward = counted
+    run(arguments, said)

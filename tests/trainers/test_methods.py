@@ -1,0 +1,340 @@
+"""Each method against a plain reference: 77 tokens, CLIP's own blocks, the loss of its paper."""
+
+import clip
+import pytest
+import torch
+from dassl.engine import TRAINER_REGISTRY
+
+import train
+from prompting.templates import ENSEMBLE, SELECTED
+from trainers.config import CONFIGS
+
+NAMES = ["face", "leopard", "motorbike", "accordion"]  # the miniature data set's classes
+WORDS = "a photo of a"
+IMAGES = 3
+
+
+@pytest.fixture
+def build(tmp_path, tiny_file, tiny_root):
+    """A trainer on the miniature data and the tiny CLIP of 9 layers."""
+
+    def call(trainer, *pairs, backbone=tiny_file, config=""):
+        args = train.parse_args(
+            ["--root", str(tiny_root), "--trainer", trainer, "--seed", "1", "--backbone", backbone]
+            + ["--output-dir", str(tmp_path / "built"), "--no-train", "--config-file", config]
+            + ["DATASET.NAME", "Caltech101", "DATALOADER.NUM_WORKERS", "0"]
+            + ["DATASET.NUM_SHOTS", "2", *pairs]
+        )
+        return train.build(args, train.setup_cfg(args))
+
+    return call
+
+
+# The plain towers: batch second, as CLIP has it
+
+
+def text_tower(model, texts, deep=None, adapters=None):
+    """Features (C, D) of texts whose tokens after [SOS] are replaced by deep[layer] (C, T, d)."""
+    tokens = clip.tokenize(texts)
+    x = model.token_embedding(tokens)
+    deep = deep or {}
+    if 0 in deep:
+        x = torch.cat([x[:, :1], deep[0], x[:, 1 + deep[0].shape[1] :]], dim=1)
+    x = (x + model.positional_embedding).permute(1, 0, 2)
+    for layer, block in enumerate(model.transformer.resblocks):
+        if layer > 0 and layer in deep:
+            prompt = deep[layer].permute(1, 0, 2)
+            x = torch.cat([x[:1], prompt, x[1 + len(prompt) :]])
+        extra = adapters[layer](block.ln_1(x)) if adapters and layer in adapters else 0
+        x = block(x) + extra
+    x = model.ln_final(x.permute(1, 0, 2))
+    return x[range(len(texts)), tokens.argmax(dim=1)] @ model.text_projection
+
+
+def image_tower(model, images, prompts=(), adapters=None):
+    """Features (B, D) of images with prompts[layer] (T, d) behind their patches."""
+    visual = model.visual
+    x = visual.conv1(images).flatten(2).permute(0, 2, 1)
+    x = torch.cat([visual.class_embedding.expand(len(x), 1, -1), x], dim=1)
+    x = x + visual.positional_embedding
+    if len(prompts):
+        x = torch.cat([x, prompts[0].expand(len(x), -1, -1)], dim=1)
+    x = visual.ln_pre(x).permute(1, 0, 2)
+    for layer, block in enumerate(visual.transformer.resblocks):
+        if 0 < layer < len(prompts):
+            prompt = prompts[layer][:, None].expand(-1, len(images), -1)
+            x = torch.cat([x[: -len(prompt)], prompt])
+        extra = adapters[layer](block.ln_1(x)) if adapters and layer in adapters else 0
+        x = block(x) + extra
+    return visual.ln_post(x[0]) @ visual.proj
+
+
+def unit(x):
+    return x / x.norm(dim=-1, keepdim=True)
+
+
+def sentences(words):
+    return [f"{words} {name}." for name in NAMES]
+
+
+def for_all(prompt):
+    return prompt.expand(len(NAMES), -1, -1)
+
+
+def cross_entropy(logits, labels):
+    return -logits.log_softmax(dim=1)[range(len(labels)), labels].mean()
+
+
+# One reference a method: (model, learner, images, labels) -> loss
+
+
+def coop(model, learner, images, labels, words=WORDS):
+    return cross_entropy(_coop_logits(model, learner, images, words), labels)
+
+
+def _coop_logits(model, learner, images, words=WORDS):
+    ctx = learner.ctx if learner.ctx.ndim == 3 else for_all(learner.ctx)
+    text = unit(text_tower(model, sentences(words), {0: ctx}))
+    return model.logit_scale.exp() * unit(image_tower(model, images)) @ text.T
+
+
+def coop_for_each_class(model, learner, images, labels):
+    assert learner.ctx.shape == (4, 3, 128)
+    return coop(model, learner, images, labels, "X X X")
+
+
+def cocoop(model, learner, images, labels):
+    image, net = unit(image_tower(model, images)), learner.meta_net
+    rows = []
+    for f in image:
+        shift = net[2](net[0](f).clamp(min=0))
+        text = unit(text_tower(model, sentences(WORDS), {0: for_all(learner.ctx + shift)}))
+        rows.append(model.logit_scale.exp() * text @ f)
+    return cross_entropy(torch.stack(rows), labels)
+
+
+def kgcoop(model, learner, images, labels):
+    text = unit(text_tower(model, sentences(WORDS), {0: for_all(learner.ctx)}))
+    frozen = unit(model.encode_text(clip.tokenize(sentences(WORDS))))
+    logits = model.logit_scale.exp() * unit(image_tower(model, images)) @ text.T
+    return cross_entropy(logits, labels) + 8 * (1 - (text * frozen).sum(dim=1).mean())
+
+
+def vpt(model, learner, images, labels):
+    text = unit(model.encode_text(clip.tokenize(sentences(WORDS))))
+    image = unit(image_tower(model, images, learner.vision))
+    return cross_entropy(model.logit_scale.exp() * image @ text.T, labels)
+
+
+def _both(model, text_prompts, vision_prompts, images):
+    deep = {layer: for_all(prompt) for layer, prompt in enumerate(text_prompts)}
+    text = unit(text_tower(model, sentences(WORDS), deep))
+    image = unit(image_tower(model, images, vision_prompts))
+    return image, text, model.logit_scale.exp() * image @ text.T
+
+
+def ivlp(model, learner, images, labels):
+    return cross_entropy(_both(model, learner.text, learner.vision, images)[2], labels)
+
+
+def maple(model, learner, images, labels):
+    vision = [p(text) for p, text in zip(learner.projections, learner.text, strict=True)]
+    return cross_entropy(_both(model, learner.text, vision, images)[2], labels)
+
+
+def promptsrc(model, learner, images, labels):
+    image, text, logits = _both(model, learner.text, learner.vision, images)
+    frozen_image = unit(model.encode_image(images))
+    means = []
+    for name in NAMES:
+        tokens = clip.tokenize([template.replace("{}", name) for template in ENSEMBLE])
+        means.append(model.encode_text(tokens).mean(dim=0))
+    frozen_text = unit(torch.stack(means))
+    frozen = (model.logit_scale.exp() * frozen_image @ frozen_text.T).softmax(dim=1)
+    divergence = (frozen * (frozen.log() - logits.log_softmax(dim=1))).sum() / logits.numel()
+    return (
+        cross_entropy(logits, labels)
+        + 10 * (image - frozen_image).abs().mean()
+        + 25 * (text - frozen_text).abs().mean()
+        + divergence
+    )
+
+
+def tcp(model, learner, images, labels):
+    frozen = unit(model.encode_text(clip.tokenize(sentences(WORDS))))
+    hidden = learner.meta_net[0](frozen)
+    deep = learner.meta_net[2](hidden * torch.sigmoid(1.702 * hidden)).reshape(4, 4, 128)
+    text = unit(text_tower(model, sentences("X X X X"), {0: for_all(learner.ctx), 2: deep}))
+    logits = model.logit_scale.exp() * unit(image_tower(model, images)) @ text.T
+    return cross_entropy(logits, labels) + 8 * (1 - (text * frozen).sum(dim=1).mean())
+
+
+def mma(model, learner, images, labels):
+    def adapter(tower, layer):
+        down, up = getattr(learner, f"{tower}_down"), getattr(learner, f"{tower}_up")
+
+        def apply(x):
+            hidden = learner.shared[layer](down[layer](x).clamp(min=0)).clamp(min=0)
+            return 0.5 * up[layer](hidden)
+
+        return apply
+
+    text, image = ({layer + 1: adapter(t, layer) for layer in range(2)} for t in ("text", "vision"))
+    text = unit(text_tower(model, sentences(WORDS), adapters=text))
+    image = unit(image_tower(model, images, adapters=image))
+    return cross_entropy(model.logit_scale.exp() * image @ text.T, labels)
+
+
+DEPTHS = ("PROMPT_DEPTH_TEXT", "3", "PROMPT_DEPTH_VISION", "4")
+ADAPTERS = ("ADAPTER_START", "2", "ADAPTER_END", "3", "ADAPTER_DIM", "8", "ADAPTER_SCALE", "0.5")
+METHODS = {
+    "CoOp": ("CoOp", coop, ()),
+    "CoOp, class-specific": ("CoOp", coop_for_each_class, ("COOP.CSC", "True") + (
+        "COOP.CTX_INIT", "", "COOP.N_CTX", "3")),
+    "CoCoOp": ("CoCoOp", cocoop, ()),
+    "KgCoOp": ("KgCoOp", kgcoop, ()),
+    "VPT": ("VPT", vpt, ("VPT.PROMPT_DEPTH_VISION", "3")),
+    "IVLP": ("IVLP", ivlp, tuple(d if i % 2 else f"IVLP.{d}" for i, d in enumerate(DEPTHS))),
+    "MaPLe": ("MaPLe", maple, ("MAPLE.PROMPT_DEPTH", "3")),
+    "PromptSRC": ("PromptSRC", promptsrc, tuple(
+        d if i % 2 else f"PROMPTSRC.{d}" for i, d in enumerate(DEPTHS))),
+    "TCP": ("TCP", tcp, ("COOP.TCP_LAYER", "3")),
+    "MultiModalAdapter": ("MultiModalAdapter", mma, tuple(
+        a if i % 2 else f"MMADAPTER.{a}" for i, a in enumerate(ADAPTERS))),
+}  # fmt: skip
+
+
+def prepared(build, name, precision="fp32"):
+    trainer_name, reference, pairs = METHODS[name]
+    flat = [p if i % 2 else f"TRAINER.{p}" for i, p in enumerate(pairs)]
+    node = TRAINER_REGISTRY.get(trainer_name).node
+    trainer = build(trainer_name, *flat, f"TRAINER.{node}.PREC", precision)
+    torch.manual_seed(1)
+    with torch.no_grad():  # away from the start, where biases are zero and layers are equal
+        for parameter in trainer.model.learner.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.05)
+            if parameter.ndim == 1:  # biases: two ReLUs of CoCoOp's would be dead otherwise
+                parameter.add_(0.2)
+    images = torch.randn(IMAGES, 3, 32, 32)
+    return trainer, reference, images, torch.tensor([0, 3, 1])
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_loss_and_gradients_are_the_paper_s(build, name):
+    trainer, reference, images, labels = prepared(build, name)
+    model, learner = trainer.model.clip, trainer.model.learner
+    named = [(n, p) for n, p in learner.named_parameters() if p.numel()]
+    terms, logits = trainer.loss_terms(images, labels)
+    trainer.backward(terms)
+    loss = reference(model, learner, images, labels)
+    expected = torch.autograd.grad(loss, [p for _, p in named])
+
+    torch.testing.assert_close(sum(terms.values()), loss, rtol=1e-4, atol=1e-4)
+    assert logits.shape == (IMAGES, 4)
+    # MMA's published gradients leave the adapters' scale out.
+    factor = 1 / 0.5 if name == "MultiModalAdapter" else 1.0
+    for (parameter_name, parameter), gradient in zip(named, expected, strict=True):
+        torch.testing.assert_close(
+            parameter.grad, factor * gradient, rtol=1e-4, atol=1e-4, msg=parameter_name
+        )
+        assert gradient.abs().max() > 1e-6, parameter_name
+
+
+@pytest.mark.parametrize("precision", ["amp", "bf16", "fp16"])
+@pytest.mark.parametrize("name", METHODS)
+def test_other_precisions_are_near_fp32(build, name, precision):
+    """The gradients point the same way; they are fp32 like what they belong to."""
+    directions = []
+    for kind in ("fp32", precision):
+        trainer, _, images, labels = prepared(build, name, kind)
+        terms, logits = trainer.loss_terms(images, labels)
+        trainer.backward(terms)
+        gradients = [p.grad for p in trainer.model.learner.parameters() if p.numel()]
+        assert all(g.dtype == logits.dtype == torch.float32 for g in gradients)
+        directions.append(torch.cat([g.flatten() for g in gradients]))
+    assert torch.cosine_similarity(*directions, dim=0) > 0.98
+
+
+def test_prograd_takes_off_what_conflicts(build):
+    """Two gradients by autograd on the plain towers, then the paper's equation 4."""
+    trainer = build("ProGrad", "TRAINER.COOP.N_CTX", "6", "LOSS.T", "2.0", "LOSS.LAMBDA", "0.7")
+    learner, model = trainer.model.learner, trainer.model.clip
+    assert torch.equal(learner.ctx[:2], torch.zeros(2, 128))  # "a photo of a" behind two zeros
+    with torch.no_grad():
+        learner.ctx.add_(torch.randn_like(learner.ctx) * 0.3)
+    images = torch.randn(IMAGES, 3, 32, 32)
+    frozen = unit(model.encode_text(clip.tokenize(sentences(WORDS))))
+    conflicts = 0
+    for labels in ([0, 3, 1], [1, 1, 2], [2, 0, 0], [3, 2, 3]):
+        labels = torch.tensor(labels)
+        terms, _ = trainer.loss_terms(images, labels)
+        trainer.backward(terms)
+        logits = _coop_logits(model, learner, images, "X X a photo of a")
+        zero_shot = model.logit_scale.exp() * unit(image_tower(model, images)) @ frozen.T
+        soft = (zero_shot / 2).softmax(dim=1)
+        distance = -(soft * (logits / 2).log_softmax(dim=1)).sum(dim=1).mean() * 4
+        own = torch.autograd.grad(cross_entropy(logits, labels), learner.ctx, retain_graph=True)[0]
+        general = torch.autograd.grad(distance, learner.ctx)[0]
+        angle = (own * general).sum()
+        expected = own - 0.7 * angle / general.norm() ** 2 * general if angle < 0 else own
+        conflicts += bool(angle < 0)
+        torch.testing.assert_close(terms["loss_general"], distance, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(learner.ctx.grad, expected, rtol=1e-4, atol=1e-4)
+    assert 0 < conflicts < 4  # both cases were seen
+
+
+def test_ensemble_of_templates(build):
+    """Normalised features are averaged (CLIP's notebook), of seven templates and the data set's."""
+    trainer, images = build("ZeroshotCLIP2"), torch.randn(IMAGES, 3, 32, 32)
+    model = trainer.model.clip
+    means = []
+    for name in NAMES:
+        texts = [t.replace("{}", name) for t in (*SELECTED, "a photo of a {}.")]
+        means.append(unit(model.encode_text(clip.tokenize(texts))).mean(dim=0))
+    expected = (
+        model.logit_scale.exp() * unit(model.encode_image(images)) @ unit(torch.stack(means)).T
+    )
+    torch.testing.assert_close(trainer.model(images), expected)
+    build("ZeroshotCLIP2")  # twice in one process: upstream's list of templates grows
+    torch.testing.assert_close(trainer.model(images), expected)
+
+
+# Parameters at ViT-B/16 shapes, as published or counted in the methods' code bases
+
+PUBLISHED = {
+    ("CoOp", "few_shot"): 8_192,
+    ("CoOp", "base2new"): 2_048,
+    ("CoCoOp", "base2new"): 35_360,
+    ("KgCoOp", "base2new"): 2_048,
+    ("ProGrad", "base2new"): 8_192,
+    ("VPT", "base2new"): 8 * 12 * 768,
+    ("MaPLe", "base2new"): 3_555_072,
+    ("IVLP", "base2new"): 46_080,
+    ("PromptSRC", "base2new"): 46_080,
+    ("PromptSRC", "imagenet"): 15_360,
+    ("TCP", "base2new"): 331_904,
+    ("MultiModalAdapter", "base2new"): 674_560,
+    ("MMLoP", "base2new"): 11_556,
+    ("ZeroshotCLIP", "base2new"): 0,
+    ("ZeroshotCLIP2", "base2new"): 0,
+}
+
+
+@pytest.fixture(scope="module")
+def vit_b_16():
+    """Random weights in the shapes of ViT-B/16, loaded once."""
+    from clip.model import CLIP
+
+    from prompting import Backbone
+
+    torch.manual_seed(0)
+    model = CLIP(512, 224, 12, 768, 16, 77, 49408, 512, 8, 12).eval().requires_grad_(False)
+    return Backbone(model, "ViT-B/16", "0" * 64, "fp32", torch.device("cpu"))
+
+
+@pytest.mark.parametrize(("method", "config"), PUBLISHED)
+def test_parameters_at_vit_b_16_shapes(build, vit_b_16, monkeypatch, method, config):
+    monkeypatch.setattr("trainers.base.load_backbone", lambda *_, **__: vit_b_16)
+    path = str(CONFIGS / "trainers" / method / f"{config}.yaml")
+    trainer = build(method, config=path, backbone="")
+    assert trainer.trainable_parameters == PUBLISHED[method, config]

@@ -1,0 +1,143 @@
+"""Stops by a signal: what is saved, what is said, and that its command goes on exactly."""
+
+import os
+import shlex
+import signal
+import time
+
+import pytest
+
+import train
+from trainers.base import PromptTrainer
+
+
+@pytest.fixture
+def stopped(capsys):
+    """Run, expecting status 4; returns what was said."""
+
+    def call(arguments):
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as end:
+            train.main(arguments)
+        assert end.value.code == 4
+        said = capsys.readouterr().err.strip()
+        assert len(said.splitlines()) == 1
+        return said
+
+    return call
+
+
+def send(monkeypatch, method, number, signum=signal.SIGTERM):
+    """Have the process get a signal in the `number`-th call of a trainer's method."""
+    real, calls = getattr(PromptTrainer, method), []
+
+    def sending(self, *args, **kwargs):
+        calls.append(1)
+        if len(calls) == number:
+            signal.raise_signal(signum)
+        return real(self, *args, **kwargs)
+
+    monkeypatch.setattr(PromptTrainer, method, sending)
+
+
+@pytest.mark.parametrize("trainer", ["MMLoP", "PromptSRC"])
+def test_a_signal_ends_the_step_saves_and_says_how_to_go_on(
+    words, stopped, same_end, tmp_path, monkeypatch, trainer
+):
+    train.main(words(trainer, "whole"))
+    with monkeypatch.context() as patch:
+        send(patch, "forward_backward", 6, signal.SIGINT)
+        said = stopped(words(trainer, "cut"))
+    saved = tmp_path / "cut" / "prompt_learner" / "model.pth.tar-1-2"
+    assert said.startswith(f"train.py: Stopped by SIGINT. Saved is {saved}; go on with: python ")
+    command = shlex.split(said.partition("go on with: ")[2])
+    assert command[:4] == ["python", "train.py", "--resume", str(tmp_path / "cut")]
+    train.main(command[2:])
+    same_end(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_a_signal_while_validating(words, stopped, same_end, tmp_path, monkeypatch):
+    """PromptSRC has then added the epoch to its average, and must not add it twice."""
+    best = ("TEST.FINAL_MODEL", "best_val")
+    train.main(words("PromptSRC", "whole", *best))
+    with monkeypatch.context() as patch:
+        send(patch, "test", 1)
+        said = stopped(words("PromptSRC", "cut", *best))
+    assert "model.pth.tar-0-4; go on with" in said
+    train.main(words("PromptSRC", "cut", *best, resume=tmp_path / "cut"))
+    same_end(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_a_signal_in_the_final_evaluation(words, stopped, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        send(patch, "test", 1)
+        said = stopped(words("MMLoP", "cut"))
+    assert "model.pth.tar-2; go on with" in said
+    assert not (tmp_path / "cut" / "results.json").exists()
+    train.main(words("MMLoP", "cut", resume=tmp_path / "cut"))
+    assert (tmp_path / "cut" / "results.json").exists()
+
+
+def test_a_signal_before_the_first_step(words, stopped, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        send(patch, "build_model", 1)
+        said = stopped(words("MMLoP", "cut"))
+    assert "Stopped by SIGTERM. Nothing was saved yet; start again with: python train.py" in said
+    train.main(shlex.split(said.partition("start again with: ")[2])[2:])
+    assert (tmp_path / "cut" / "results.json").exists()
+
+
+def test_a_signal_in_an_evaluation(words, stopped, tmp_path, monkeypatch):
+    train.main(words("MMLoP", "trained"))
+    evaluation = words("MMLoP", "evaluated", "--eval-only", model_dir=tmp_path / "trained")
+    with monkeypatch.context() as patch:
+        send(patch, "test", 1)
+        said = stopped(evaluation)
+    assert "There was nothing to save; start again with: python train.py" in said
+    train.main(evaluation)
+    assert (tmp_path / "evaluated" / "results.json").exists()
+
+
+def test_the_handlers_are_put_back(words, stopped, monkeypatch):
+    before = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
+    send(monkeypatch, "forward_backward", 1)
+    stopped(words("MMLoP", "cut"))
+    assert before == [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
+
+
+def test_a_second_signal_ends_at_once(start, words, tmp_path):
+    """In a step that never ends; the lock that is left is seen to be a dead one's."""
+    said = tmp_path / "said"
+    process = start("run_slowly", words("MMLoP", "cut"), str(said), 6)
+    wait_for("waiting", said)
+    os.kill(process.pid, signal.SIGINT)
+    time.sleep(0.3)
+    assert process.is_alive()
+    os.kill(process.pid, signal.SIGINT)
+    process.join(10)
+    assert process.exitcode == -signal.SIGINT
+    assert (tmp_path / "cut" / ".lock").exists()
+    train.main(words("MMLoP", "cut", resume=tmp_path / "cut"))
+    assert (tmp_path / "cut" / "results.json").exists()
+
+
+def test_loaders_leave_a_signal_to_the_run(start, words, same_end, tmp_path):
+    """A terminal's Ctrl-C and a cluster's SIGTERM reach every process, those of the loader too."""
+    workers = ("DATALOADER.NUM_WORKERS", "1", "OPTIM.MAX_EPOCH", "1")
+    train.main(words("MMLoP", "whole", *workers))
+    said = tmp_path / "said"
+    process = start("run_as_group", words("MMLoP", "cut", *workers), str(said), 2)
+    process.join(60)
+    assert process.exitcode == 4, said.read_text()
+    assert "Stopped by SIGTERM. Saved is" in said.read_text()
+    assert "Traceback" not in said.read_text()
+    train.main(words("MMLoP", "cut", *workers, resume=tmp_path / "cut"))
+    same_end(tmp_path / "whole", tmp_path / "cut")
+
+
+def wait_for(text, said):
+    for _ in range(600):
+        if said.exists() and text in said.read_text():
+            return
+        time.sleep(0.1)
+    pytest.fail(f"{text!r} was never said: {said.read_text()[-1000:]}")

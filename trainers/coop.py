@@ -1,0 +1,72 @@
+"""CoOp: the words in front of the class name are learned (arXiv 2109.01134)."""
+
+from pathlib import Path
+
+import torch
+from dassl.engine import TRAINER_REGISTRY
+from torch import Tensor
+from yacs.config import CfgNode
+
+from prompting import Context, PromptedCLIP, start_context
+from trainers.base import PromptTrainer
+
+WORDS = "a photo of a"
+
+
+def add_config(cfg: CfgNode) -> None:
+    """The node TRAINER.COOP, shared by CoOp, KgCoOp, ProGrad and TCP as in their code bases."""
+    node = cfg.TRAINER.COOP = CfgNode()
+    node.N_CTX = 16  # context tokens, of a random start
+    node.CSC = False  # a context for each class
+    node.CTX_INIT = ""  # words to start from, which then set N_CTX; "True": "a photo of a"
+    node.CLASS_TOKEN_POSITION = "end"  # end, middle, front
+    node.W = 8.0  # weight of KgCoOp's guidance
+    node.ALPHA = 1.0  # accepted for compatibility, as KgCoOp's files may set it; without effect
+    node.PREC = "fp32"  # fp32, amp, bf16, fp16 (upstream's own default is fp16)
+
+
+def start_words(ctx_init: str) -> str:
+    """The words of a CTX_INIT, where KgCoOp's and ProGrad's files say True or False."""
+    words = {"True": WORDS, "False": ""}.get(ctx_init, ctx_init)
+    return words.replace("_", " ").strip()
+
+
+@TRAINER_REGISTRY.register()
+class CoOp(PromptTrainer):
+    """Learns one context for all classes, or one a class, by cross entropy."""
+
+    node = "COOP"
+    training_only = ("PREC", "W", "ALPHA")
+
+    def build_prompted(self, names: list[str], generator: torch.Generator) -> PromptedCLIP:
+        words, context = self.start_context(len(names), generator)
+        return PromptedCLIP(
+            self.backbone,
+            Context(context),
+            names,
+            words + " {}.",
+            templates=self.frozen_templates(),
+            position=self.options.CLASS_TOKEN_POSITION,
+        )
+
+    def start_context(self, classes: int, generator: torch.Generator) -> tuple[str, Tensor]:
+        """The words that hold the context's place, and the context (T, d) or (C, T, d)."""
+        options = self.options
+        words = start_words(options.CTX_INIT)
+        return start_context(
+            self.backbone, words, options.N_CTX, generator, classes if options.CSC else None
+        )
+
+    def frozen_templates(self) -> tuple[str, ...]:
+        """Sentences for frozen text features, of methods that hold on to these."""
+        return ()
+
+    def _read_checkpoint(self, path: Path) -> dict:
+        checkpoint = super()._read_checkpoint(path)
+        names = list(self.dm.dataset.classnames)
+        if self.options.CSC and checkpoint.get("classnames", names) != names:
+            raise ValueError(
+                f"{path} holds a context for each of other classes: with TRAINER.COOP.CSC True "
+                "evaluate on the classes that were trained on."
+            )
+        return checkpoint

@@ -1,0 +1,86 @@
+"""How a run ends: by itself, by a signal, or by an error told in one sentence with its status."""
+
+import contextlib
+import errno
+import signal
+import threading
+from types import FrameType
+
+import torch
+
+# 0 is a run that did all it was asked for; argparse too ends with 2.
+UNEXPECTED, REFUSED, DIVERGED, STOPPED, MACHINE = 1, 2, 3, 4, 5
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+ADVICE = {
+    errno.ENOSPC: "free some space",
+    errno.EDQUOT: "free some of your quota",
+    errno.EACCES: "make it accessible, or pass another --output-dir",
+    errno.EPERM: "make it accessible, or pass another --output-dir",
+    errno.EROFS: "make it writable, or pass another --output-dir",
+    errno.EMFILE: "raise the limit (ulimit -n), or lower DATALOADER.NUM_WORKERS",
+    errno.EIO: "look after the disk",
+}
+
+
+class Stop(contextlib.AbstractContextManager):
+    """Turns the first SIGINT or SIGTERM into an orderly stop; a second one ends at once.
+
+    Attributes:
+        trainer: what is asked to stop; while there is none, the signal interrupts right away.
+        signum: the signal that came, if one did.
+    """
+
+    def __init__(self) -> None:
+        self.trainer = None
+        self.signum: int | None = None
+        self._before: dict[int, object] = {}
+
+    def __enter__(self) -> "Stop":
+        if threading.current_thread() is threading.main_thread():  # elsewhere Python forbids it
+            self._before = {signum: signal.signal(signum, self._receive) for signum in SIGNALS}
+        return self
+
+    def __exit__(self, *_) -> None:
+        for signum, handler in self._before.items():
+            signal.signal(signum, handler)
+
+    def _receive(self, signum: int, _: FrameType | None) -> None:
+        self.signum = signum
+        for each in SIGNALS:
+            signal.signal(each, signal.SIG_DFL)
+        request = getattr(self.trainer, "request_stop", None)  # upstream's engine has none
+        if request is None:
+            raise KeyboardInterrupt
+        request()
+
+
+def explain(error: Exception, running: bool) -> tuple[int, str]:
+    """The exit status of an error, and one sentence about it.
+
+    Args:
+        running: whether training or evaluation had begun; before that a wrong value is the user's.
+    """
+    text = _text(error)
+    if isinstance(error, FloatingPointError):
+        return DIVERGED, text
+    if isinstance(error, OSError) and error.errno in ADVICE:
+        where = f" ({error.filename})" if error.filename else ""
+        return MACHINE, f"{error.strerror}{where}: {ADVICE[error.errno]}."
+    if isinstance(error, OSError) and running:
+        return MACHINE, text
+    if isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)):
+        return MACHINE, f"The memory is used up ({text}): lower DATALOADER.TRAIN_X.BATCH_SIZE."
+    if isinstance(error, RuntimeError) and "DataLoader worker" in text:
+        return MACHINE, f"{text} Too little memory may be why: lower DATALOADER.NUM_WORKERS."
+    if isinstance(error, (ValueError, TypeError, OSError)) and not running:
+        return REFUSED, text
+    return UNEXPECTED, f"{type(error).__name__}: {text} (not foreseen; --debug shows its place)."
+
+
+def _text(error: Exception) -> str:
+    """The message in one line; of an error in a loader's process, that error's own message."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    if any(line.startswith("Original Traceback") for line in lines):
+        lines = [lines[-1].partition(": ")[2] or lines[-1]]
+    return " ".join(" ".join(lines).split())

@@ -1,0 +1,77 @@
+"""ProGrad: CoOp that never steps against what zero-shot CLIP knows (arXiv 2205.14865)."""
+
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from dassl.engine import TRAINER_REGISTRY
+from torch import Tensor
+from yacs.config import CfgNode
+
+from prompting import word_vectors
+from prompting.templates import PROGRAD, template_for
+from trainers.coop import CoOp, start_words
+
+
+def add_config(cfg: CfgNode) -> None:
+    """The node LOSS of ProGrad's code base; the rest is in TRAINER.COOP."""
+    node = cfg.LOSS = CfgNode()
+    node.NAME = "prograd"  # accepted for compatibility; there is no other
+    node.T = 1.0  # temperature of the distillation
+    node.LAMBDA = 1.0  # how much of the conflicting part is taken off
+    node.ALPHA = 0.0  # accepted for compatibility, without effect there as here
+    node.GM = False  # accepted for compatibility, without effect there as here
+
+
+def project(gradient: Tensor, general: Tensor, strength: float) -> Tensor:
+    """Take off the gradient's part that points against the general direction (ProGrad, eq. 4).
+
+        G - strength (G . D) D / |D|^2   where G . D < 0, else G
+
+    Args:
+        gradient: of the cross entropy, G.
+        general: of the distillation from zero-shot CLIP, D, of the same shape.
+    """
+    along = (gradient * general).sum() / general.square().sum().clamp(min=1e-30)
+    return gradient - strength * along.clamp(max=0) * general
+
+
+@TRAINER_REGISTRY.register()
+class ProGrad(CoOp):
+    """Cross entropy whose gradient is projected by that of a distillation from zero-shot CLIP."""
+
+    def start_context(self, classes: int, generator: torch.Generator) -> tuple[str, Tensor]:
+        """With CTX_INIT the words of the data set's template, behind zeros up to N_CTX tokens."""
+        if not start_words(self.options.CTX_INIT):
+            return super().start_context(classes, generator)
+        words = self.frozen_templates()[0].replace("{}.", "").strip()
+        found = word_vectors(self.backbone, words)
+        missing = self.options.N_CTX - len(found)
+        if missing < 0:
+            raise ValueError(
+                f'TRAINER.COOP.N_CTX is {self.options.N_CTX}, and "{words}" has {len(found)} '
+                "tokens: give at least as many."
+            )
+        context = torch.cat([torch.zeros(missing, found.shape[1]), found])
+        repeated = context.repeat(classes, 1, 1) if self.options.CSC else context
+        return " ".join(["X"] * missing + [words]), repeated
+
+    def frozen_templates(self) -> tuple[str, ...]:
+        return (template_for(self.cfg.DATASET.NAME, PROGRAD),)
+
+    def loss_terms(self, images: Tensor, labels: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        model, temperature = self.model, self.cfg.LOSS.T
+        image = model.image_features(images)
+        logits = model.logits(image, model.text_features(model.learner()[0]))
+        general = (model.logits(image, model.frozen_text) / temperature).softmax(dim=1)
+        distance = F.cross_entropy(logits / temperature, general) * temperature**2
+        return {"loss_ce": F.cross_entropy(logits, labels), "loss_general": distance}, logits
+
+    def backward(self, terms: Mapping[str, Tensor]) -> None:
+        parameters = list(self.model.learner.parameters())
+        general = torch.autograd.grad(
+            self.scaled(terms["loss_general"]), parameters, retain_graph=True
+        )
+        special = torch.autograd.grad(self.scaled(terms["loss_ce"]), parameters)
+        for parameter, own, other in zip(parameters, special, general, strict=True):
+            parameter.grad = project(own, other, self.cfg.LOSS.LAMBDA)

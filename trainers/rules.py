@@ -1,0 +1,155 @@
+"""Which values the keys of a configuration may have, beyond their types.
+
+What depends on data or weights (a depth the backbone does not have) is told where these are known.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from fnmatch import fnmatch
+from typing import Any, NamedTuple
+
+from dassl.data.transforms.transforms import AVAI_CHOICES, INTERPOLATION_MODES
+
+from datasets.splits import SUBSAMPLES
+from prompting.precision import check_precision
+
+
+class Rule(NamedTuple):
+    says: str  # behind "must be"
+    holds: Callable[[Any], bool]
+
+
+def at_least(low: float) -> Rule:
+    return Rule(f"at least {low}", lambda value: value >= low)
+
+
+def above(low: float) -> Rule:
+    return Rule(f"above {low}", lambda value: value > low)
+
+
+def between(low: float, high: float) -> Rule:
+    return Rule(f"between {low} and {high}", lambda value: low <= value <= high)
+
+
+def one_of(names: Iterable[str]) -> Rule:
+    return Rule(f"one of {', '.join(names)}", lambda value: value in names)
+
+
+def only(value: Any, why: str) -> Rule:
+    return Rule(f"{value}, {why}", lambda given: given == value)
+
+
+def _numbers(values: Any, kinds: type | tuple[type, ...] = (int, float)) -> bool:
+    return all(
+        isinstance(v, kinds) and not isinstance(v, bool) and math.isfinite(v) for v in values
+    )
+
+
+# Dassl's names; upstream's engine keeps them in other places than ours.
+OPTIMIZERS = ("adam", "amsgrad", "sgd", "rmsprop", "radam", "adamw")
+SCHEDULERS = ("single_step", "multi_step", "cosine")
+WARMUPS = ("constant", "linear")
+SAMPLERS = ("RandomSampler", "SequentialSampler")
+SHARE = between(0, 1)
+BETA = Rule("at least 0 and below 1", lambda value: 0 <= value < 1)
+PIXELS = Rule("three numbers", lambda values: len(values) == 3 and _numbers(values))
+
+# The first pattern that fits a key is the one that counts.
+RULES: dict[str, Rule] = {
+    "SEED": Rule("below 2**32 (and below 0 for none)", lambda seed: seed < 2**32),
+    "INPUT.SIZE": Rule(
+        "two whole numbers above 0",
+        lambda size: len(size) == 2 and _numbers(size, int) and min(size) > 0,
+    ),
+    "INPUT.INTERPOLATION": one_of(tuple(INTERPOLATION_MODES)),
+    "INPUT.TRANSFORMS": Rule(
+        f"names out of {', '.join(AVAI_CHOICES)}",
+        lambda names: not isinstance(names, str) and all(name in AVAI_CHOICES for name in names),
+    ),
+    "INPUT.NO_TRANSFORM": only(False, "for CLIP takes tensors"),
+    "INPUT.PIXEL_MEAN": PIXELS,
+    "INPUT.PIXEL_STD": Rule(
+        "three numbers above 0", lambda values: PIXELS.holds(values) and min(values) > 0
+    ),
+    "INPUT.RRCROP_SCALE": Rule(
+        "two shares of the area, the smaller one first",
+        lambda s: len(s) == 2 and _numbers(s) and 0 < s[0] <= s[1] <= 1,
+    ),
+    "INPUT.CROP_PADDING": at_least(0),
+    "INPUT.CUTOUT_*": at_least(1),
+    "INPUT.GN_STD": at_least(0),
+    "INPUT.RANDAUGMENT_N": at_least(1),
+    "INPUT.RANDAUGMENT_M": between(0, 30),
+    "INPUT.COLORJITTER_H": between(0, 0.5),
+    "INPUT.COLORJITTER_?": at_least(0),
+    "INPUT.RGS_P": SHARE,
+    "INPUT.GB_P": SHARE,
+    "INPUT.GB_K": Rule("odd and above 0", lambda size: size > 0 and size % 2 == 1),
+    "DATASET.NUM_SHOTS": Rule("at least 1, or -1 for all", lambda n: n >= 1 or n == -1),
+    "DATASET.SUBSAMPLE_CLASSES": one_of(SUBSAMPLES),
+    "DATALOADER.NUM_WORKERS": at_least(0),
+    "DATALOADER.K_TRANSFORMS": only(1, "for prompts are learned from one view of an image"),
+    "DATALOADER.*.SAMPLER": one_of(SAMPLERS),
+    "DATALOADER.*.BATCH_SIZE": at_least(1),
+    "OPTIM.NAME": one_of(OPTIMIZERS),
+    "OPTIM.LR": above(0),
+    "OPTIM.WEIGHT_DECAY": at_least(0),
+    "OPTIM.MOMENTUM": BETA,
+    "OPTIM.SGD_DAMPNING": at_least(0),
+    "OPTIM.RMSPROP_ALPHA": BETA,
+    "OPTIM.ADAM_BETA?": BETA,
+    "OPTIM.BASE_LR_MULT": at_least(0),
+    "OPTIM.LR_SCHEDULER": one_of(SCHEDULERS),
+    "OPTIM.STEPSIZE": Rule(
+        "a list of whole numbers", lambda steps: len(steps) > 0 and _numbers(steps, int)
+    ),
+    "OPTIM.GAMMA": above(0),
+    "OPTIM.MAX_EPOCH": at_least(1),
+    "OPTIM.WARMUP_TYPE": one_of(WARMUPS),
+    "OPTIM.WARMUP_CONS_LR": at_least(0),
+    "OPTIM.WARMUP_MIN_LR": at_least(0),
+    "TRAIN.PRINT_FREQ": at_least(1),
+    "TEST.EVALUATOR": one_of(("Classification",)),
+    "TRAINER.IVLP.N_CTX*": at_least(0),  # MaPLe's files say 0 where the depth is 0
+    "TRAINER.*.N_CTX*": at_least(1),
+    "TRAINER.*.PROMPT_DEPTH*": at_least(0),
+    "TRAINER.*.ADAPTER_DIM": at_least(1),
+    "TRAINER.*.GPA_STD": above(0),
+    "LOSS.T": above(0),
+}
+FINITE = Rule("a finite number", math.isfinite)
+WHOLE = between(-(2**31), 2**31 - 1)
+
+
+def check_values(values: Mapping[str, Any]) -> None:
+    """ValueError for the first key whose value is out of range; names both and what is allowed.
+
+    Args:
+        values: by their dotted keys.
+    """
+    for key, value in values.items():
+        for rule in _rules(key, value):
+            if not rule.holds(value):
+                shown = f'"{value}"' if isinstance(value, str) else value
+                raise ValueError(f"{key} must be {rule.says}, got {shown}.")
+        if key.startswith("TRAINER.") and key.endswith(".PREC"):
+            try:
+                check_precision(value)
+            except ValueError as error:
+                raise ValueError(f"{key}: {error}") from error
+    if values["OPTIM.SGD_NESTEROV"] and not (
+        values["OPTIM.MOMENTUM"] > 0 and values["OPTIM.SGD_DAMPNING"] == 0
+    ):
+        raise ValueError(
+            "OPTIM.SGD_NESTEROV must be False, or OPTIM.MOMENTUM above 0 and OPTIM.SGD_DAMPNING 0, "
+            f"got {values['OPTIM.MOMENTUM']} and {values['OPTIM.SGD_DAMPNING']}."
+        )
+
+
+def _rules(key: str, value: Any) -> list[Rule]:
+    found = [rule for pattern, rule in RULES.items() if fnmatch(key, pattern)][:1]
+    if isinstance(value, float):
+        found.insert(0, FINITE)
+    if isinstance(value, int) and key != "SEED":
+        found.insert(0, WHOLE)
+    return found

@@ -1,0 +1,78 @@
+"""TCP: class-aware prompts made from the frozen text features (arXiv 2311.18231)."""
+
+import torch
+from dassl.engine import TRAINER_REGISTRY
+from torch import Tensor, nn
+from yacs.config import CfgNode
+
+from prompting import Backbone, Context, PromptedCLIP, frozen_text_features
+from prompting.layers import QuickGELU, linear
+from prompting.templates import TCP as TEMPLATES
+from prompting.templates import TCP_ENDINGS, template_for
+from trainers.kgcoop import KgCoOp
+
+
+def add_config(cfg: CfgNode) -> None:
+    """A key of ours in TRAINER.COOP, which TCP's code base uses for the other options too."""
+    cfg.TRAINER.COOP.TCP_LAYER = 9  # where the class-aware prompts enter; fixed in TCP's code
+
+
+class ClassAwarePrompts(Context):
+    """A context (T, d) in layer 1, and in a deeper layer prompts (C, T, d) made of text features.
+
+    Args:
+        start: the context.
+        layer: the deeper layer, 2 or more.
+        frozen_text: normalised features (C, D) of the classes; they are not saved.
+    """
+
+    def __init__(
+        self, start: Tensor, layer: int, frozen_text: Tensor, generator: torch.Generator
+    ) -> None:
+        super().__init__(start)
+        tokens, width = start.shape
+        joint = frozen_text.shape[1]
+        self.between = layer - 2
+        self.register_buffer("frozen_text", frozen_text, persistent=False)
+        self.meta_net = nn.Sequential(
+            linear(joint, joint // 4, generator),
+            QuickGELU(),
+            linear(joint // 4, tokens * width, generator),
+        )
+
+    def forward(self) -> tuple[tuple[Tensor | None, ...], tuple[Tensor, ...]]:
+        """The text prompts of layers 1 to `layer`, and no vision prompts."""
+        deep = self.meta_net(self.frozen_text).view(-1, *self.ctx.shape)
+        return (self.ctx, *[None] * self.between, deep), ()
+
+
+@TRAINER_REGISTRY.register()
+class TCP(KgCoOp):
+    """Trained like KgCoOp, with templates of its own."""
+
+    guidance_weight = 8.0  # fixed in TCP's code, whatever TRAINER.COOP.W says
+
+    def build_prompted(self, names: list[str], generator: torch.Generator) -> PromptedCLIP:
+        options = self.options
+        _check(options.CSC, options.TCP_LAYER, self.backbone)
+        words, context = self.start_context(len(names), generator)
+        frozen_text = frozen_text_features(self.backbone, names, self.frozen_templates())
+        learner = ClassAwarePrompts(context, options.TCP_LAYER, frozen_text, generator)
+        template = f"{words} {TCP_ENDINGS.get(self.cfg.DATASET.NAME, '{}.')}"
+        model = PromptedCLIP(self.backbone, learner.to(self.device), names, template)
+        model.frozen_text = learner.frozen_text
+        return model
+
+    def frozen_templates(self) -> tuple[str, ...]:
+        return (template_for(self.cfg.DATASET.NAME, TEMPLATES),)
+
+
+def _check(class_specific: bool, layer: int, backbone: Backbone) -> None:
+    layers = backbone.model.transformer.layers
+    if not 2 <= layer <= layers:
+        raise ValueError(
+            f"TRAINER.COOP.TCP_LAYER is {layer}: with this backbone it must be between 2 and "
+            f"{layers}."
+        )
+    if class_specific:
+        raise ValueError("TCP has one context for all classes: set TRAINER.COOP.CSC False.")

@@ -1,0 +1,39 @@
+"""VPT: prompts in the image tower alone (arXiv 2203.12119, as MaPLe's code base applies it)."""
+
+import torch
+from dassl.engine import TRAINER_REGISTRY
+from yacs.config import CfgNode
+
+from prompting import FullRankPrompts, PromptedCLIP, initial_prompts
+from trainers.base import PromptTrainer
+
+
+def add_config(cfg: CfgNode) -> None:
+    """The node TRAINER.VPT, with the keys and defaults of MaPLe's code base."""
+    node = cfg.TRAINER.VPT = CfgNode()
+    node.N_CTX_VISION = 2  # prompt tokens
+    node.PROMPT_DEPTH_VISION = 1  # prompted layers
+    node.CTX_INIT = "a photo of a"  # the words before the class name, which stay as they are
+    node.PREC = "fp32"  # fp32, amp, bf16, fp16 (MaPLe's own default is fp16)
+
+
+@TRAINER_REGISTRY.register()
+class VPT(PromptTrainer):
+    """Free prompts in the image tower, trained by cross entropy."""
+
+    node = "VPT"
+
+    def build_prompted(self, names: list[str], generator: torch.Generator) -> PromptedCLIP:
+        options = self.options
+        start = initial_prompts(
+            self.backbone,
+            "",
+            (1, options.N_CTX_VISION),
+            (0, options.PROMPT_DEPTH_VISION),
+            generator,
+        )
+        words = options.CTX_INIT.replace("_", " ").strip()
+        learner, template = FullRankPrompts(start), f"{words} {{}}.".strip()
+        model = PromptedCLIP(self.backbone, learner, names, template)
+        model.fix_text(model.text_features(()))  # nothing of it is learned
+        return model
