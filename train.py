@@ -18,7 +18,7 @@ from dassl.utils import set_random_seed, setup_logger
 from yacs.config import CfgNode
 
 from trainers.config import setup_cfg
-from trainers.lifecycle import MACHINE, STOPPED, Stop, explain
+from trainers.lifecycle import MACHINE, STOPPED, Stop, explain, quiet_threads
 from trainers.locks import claim
 from trainers.output import check_output, how_to_go_on, latest, prepare_output
 from trainers.results import versions
@@ -83,15 +83,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run; whatever goes wrong ends in one sentence and an exit status, see docs/failures.md."""
     words = list(sys.argv[1:] if argv is None else argv)
     args = parse_args(words)
-    cfg = None
-    with Stop() as stop:
+    cfg, status = None, 0
+    with Stop() as stop, quiet_threads():
         try:
             cfg = setup_cfg(args)
             _run(args, cfg, stop)
         except (Exception, KeyboardInterrupt) as error:
             if args.debug or (isinstance(error, KeyboardInterrupt) and stop.signum is None):
                 raise
-            sys.exit(_told(error, args, cfg, words, stop))
+            status = _told(error, args, cfg, words, stop)
+    # Not before the error is forgotten: its frames hold on to the loader's processes.
+    if status:
+        sys.exit(status)
 
 
 def _run(args: argparse.Namespace, cfg: CfgNode, stop: Stop) -> None:
@@ -113,7 +116,7 @@ def _told(error: BaseException, args, cfg: CfgNode | None, words: list[str], sto
     else:
         status, text = explain(error, running=stop.trainer is not None)
     if cfg is not None and status in (STOPPED, MACHINE):
-        text = f"{text} {how_to_go_on(cfg, words, evaluates=args.eval_only)}"
+        text = f"{text.rstrip('.')}. {how_to_go_on(cfg, words, evaluates=args.eval_only)}"
     print(f"train.py: {text}", file=sys.stderr)
     return status
 

@@ -2,11 +2,15 @@
 
 import contextlib
 import errno
+import logging
 import signal
 import threading
+from collections.abc import Iterator
 from types import FrameType
 
 import torch
+
+logger = logging.getLogger("dassl")
 
 # 0 is a run that did all it was asked for; argparse too ends with 2.
 UNEXPECTED, REFUSED, DIVERGED, STOPPED, MACHINE = 1, 2, 3, 4, 5
@@ -15,9 +19,9 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 ADVICE = {
     errno.ENOSPC: "free some space",
     errno.EDQUOT: "free some of your quota",
-    errno.EACCES: "make it accessible, or pass another --output-dir",
-    errno.EPERM: "make it accessible, or pass another --output-dir",
-    errno.EROFS: "make it writable, or pass another --output-dir",
+    errno.EACCES: "make it accessible, or use another folder",
+    errno.EPERM: "make it accessible, or use another folder",
+    errno.EROFS: "make it writable, or use another folder",
     errno.EMFILE: "raise the limit (ulimit -n), or lower DATALOADER.NUM_WORKERS",
     errno.EIO: "look after the disk",
 }
@@ -53,6 +57,21 @@ class Stop(contextlib.AbstractContextManager):
         if request is None:
             raise KeyboardInterrupt
         request()
+
+
+@contextlib.contextmanager
+def quiet_threads() -> Iterator[None]:
+    """One line for an error in a thread (TensorBoard's), which comes to the run by itself."""
+
+    def tell(told: threading.ExceptHookArgs) -> None:
+        with contextlib.suppress(OSError):  # the log's disk may be the error
+            logger.warning("In %s: %s", told.thread and told.thread.name, told.exc_value)
+
+    before, threading.excepthook = threading.excepthook, tell
+    try:
+        yield
+    finally:
+        threading.excepthook = before
 
 
 def explain(error: Exception, running: bool) -> tuple[int, str]:

@@ -1,6 +1,7 @@
 """What the tests run in processes of their own, which they end from outside."""
 
 import contextlib
+import multiprocessing
 import os
 import signal
 import time
@@ -10,6 +11,8 @@ import train
 
 def run(arguments, said):
     """train.py with these arguments; what it says goes to the file `said`."""
+    # As in a process of the shell; else the loader's would import PyTorch anew, every epoch.
+    multiprocessing.set_start_method("fork", force=True)
     with (
         open(said, "w") as file,
         contextlib.redirect_stdout(file),

@@ -1,12 +1,12 @@
-"""What goes wrong with the machine: what is said, the exit status, the state that is left behind."""
+"""What goes wrong with the machine: what is said, the exit status, the state left behind."""
 
 import errno
 import json
+import multiprocessing
 import os
 import shutil
 import socket
 import time
-from pathlib import Path
 
 import pytest
 import torch
@@ -37,8 +37,8 @@ def resumes(words, same_end, tmp_path):
     """Assert that the run "cut" goes on, and ends like one that was never disturbed."""
 
     def call(*arguments, **flags):
-        train.main(words("MMLoP", "whole", *arguments))
-        train.main(words("MMLoP", "cut", *arguments, **{"resume": tmp_path / "cut", **flags}))
+        train.main(words("CoOp", "whole", *arguments))
+        train.main(words("CoOp", "cut", *arguments, **{"resume": tmp_path / "cut", **flags}))
         same_end(tmp_path / "whole", tmp_path / "cut")
 
     return call
@@ -64,8 +64,8 @@ def files(folder):
     ("code", "told", "advice"),
     [
         (errno.ENOSPC, "No space left on device", "free some space"),
-        (errno.EACCES, "Permission denied", "make it accessible, or pass another --output-dir"),
-        (errno.EROFS, "Read-only file system", "make it writable, or pass another --output-dir"),
+        (errno.EACCES, "Permission denied", "make it accessible, or use another folder"),
+        (errno.EROFS, "Read-only file system", "make it writable, or use another folder"),
     ],
 )
 def test_a_checkpoint_that_cannot_be_written(
@@ -76,41 +76,50 @@ def test_a_checkpoint_that_cannot_be_written(
 
     with monkeypatch.context() as patch:
         before_epoch(patch, 2, lambda: patch.setattr(os, "fsync", failing))
-        said = ends(5, words("MMLoP", "cut"))
+        said = ends(5, words("CoOp", "cut"))
     folder = tmp_path / "cut" / "prompt_learner"
     assert f"{told} ({folder / 'model.pth.tar-2'}): {advice}. Saved is " in said
     assert f"Saved is {folder / 'model.pth.tar-1'}; go on with: python train.py --resume" in said
     assert files(tmp_path / "cut") == {"checkpoint", "model.pth.tar-1"}
     assert not (tmp_path / "cut" / "results.json").exists()
-    resumes()
+    if code == errno.ENOSPC:  # the others leave the same state
+        resumes()
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_read_only_output_folder(words, ends, tmp_path):
     (tmp_path / "cut").mkdir(mode=0o555)
-    said = ends(5, words("MMLoP", "cut"))
-    assert "Permission denied" in said and "pass another --output-dir" in said
+    said = ends(5, words("CoOp", "cut"))
+    assert "Permission denied" in said and "use another folder" in said
     assert not list((tmp_path / "cut").iterdir())
 
 
-@pytest.mark.parametrize("workers", ["0", "1"])
-def test_an_image_that_goes_missing(words, ends, tiny_root, tmp_path, monkeypatch, workers):
+def test_an_image_that_goes_missing(words, ends, tiny_root, tmp_path, monkeypatch):
     """Found when it is opened; put back, the run goes on."""
     root = tmp_path / "data"
     shutil.copytree(tiny_root, root)
     images = sorted(root.glob("caltech-101/*/face/train_*.jpg"))
-    arguments = {"root": root, "NUM_WORKERS": workers}
-    pairs = ("DATALOADER.NUM_WORKERS", arguments.pop("NUM_WORKERS"), "DATASET.NUM_SHOTS", "-1")
+    arguments = {"root": root}
+    pairs = ("DATASET.NUM_SHOTS", "-1")
     with monkeypatch.context() as patch:
         before_epoch(patch, 2, images[0].unlink)
-        said = ends(5, words("MMLoP", "cut", *pairs, **arguments))
+        said = ends(5, words("CoOp", "cut", *pairs, **arguments))
     assert f"train.py: No image at {images[0]}. Check DATASET.ROOT" in said
     assert "model.pth.tar-1; go on with: python train.py --resume" in said
-    refused = ends(2, words("MMLoP", "cut", *pairs, **arguments, resume=tmp_path / "cut"))
+    refused = ends(2, words("CoOp", "cut", *pairs, **arguments, resume=tmp_path / "cut"))
     assert f"the first is {images[0]}" in refused
     shutil.copy(images[1], images[0])
-    train.main(words("MMLoP", "cut", *pairs, **arguments, resume=tmp_path / "cut"))
+    train.main(words("CoOp", "cut", *pairs, **arguments, resume=tmp_path / "cut"))
     assert (tmp_path / "cut" / "results.json").exists()
+
+
+def test_an_image_that_a_loader_s_process_misses(words, ends, tiny_root, tmp_path, monkeypatch):
+    """Its own message comes, not the traceback that the loader wraps it in."""
+    root = tmp_path / "data"
+    shutil.copytree(tiny_root, root)
+    before_epoch(monkeypatch, 1, lambda: shutil.rmtree(root))
+    said = ends(5, words("CoOp", "cut", "DATALOADER.NUM_WORKERS", "1", root=root))
+    assert said.startswith(f"train.py: No image at {root}") and "Traceback" not in said
 
 
 def test_a_data_folder_that_goes_away(words, ends, resumes, tiny_root, tmp_path, monkeypatch):
@@ -119,9 +128,9 @@ def test_a_data_folder_that_goes_away(words, ends, resumes, tiny_root, tmp_path,
     shutil.copytree(tiny_root, root)
     with monkeypatch.context() as patch:
         before_epoch(patch, 2, lambda: shutil.rmtree(root))
-        said = ends(5, words("MMLoP", "cut", root=root))
+        said = ends(5, words("CoOp", "cut", root=root))
     assert f"No image at {root}" in said and "model.pth.tar-1; go on with" in said
-    refused = ends(2, words("MMLoP", "cut", root=root, resume=tmp_path / "cut"))
+    refused = ends(2, words("CoOp", "cut", root=root, resume=tmp_path / "cut"))
     assert "which is no folder; set it with --root" in refused
     resumes(root=tiny_root)
 
@@ -136,34 +145,34 @@ def test_an_output_folder_that_goes_away(words, ends, tmp_path, monkeypatch):
 
     with monkeypatch.context() as patch:
         before_epoch(patch, 2, replace)
-        said = ends(5, words("MMLoP", "cut"))
+        said = ends(5, words("CoOp", "cut"))
     assert "Not a directory" in said or "File exists" in said
     assert "Nothing was saved yet" in said
 
 
 def test_other_training_images_than_at_the_beginning(words, ends, tmp_path):
-    train.main(words("MMLoP", "cut", seed=-1))
+    train.main(words("CoOp", "cut", seed=-1))
     (tmp_path / "cut" / "results.json").unlink()
-    said = ends(2, words("MMLoP", "cut", seed=-1, resume=tmp_path / "cut"))
+    said = ends(2, words("CoOp", "cut", seed=-1, resume=tmp_path / "cut"))
     assert "was trained on other images" in said and "without a seed every run draws" in said
 
 
-@pytest.mark.parametrize("damage", ["cut", "flipped", "empty"])
-def test_a_damaged_checkpoint(words, ends, resumes, tmp_path, monkeypatch, damage):
+def test_a_damaged_checkpoint(words, ends, resumes, tmp_path, monkeypatch):
     """Told before data or models are loaded, with the one before it; deleted, the run goes on."""
     with monkeypatch.context() as patch:
         before_epoch(patch, 3, lambda: 1 / 0)
-        ends(1, words("MMLoP", "cut", "OPTIM.MAX_EPOCH", "3"))
+        ends(1, words("CoOp", "cut", "OPTIM.MAX_EPOCH", "3"))
     path = tmp_path / "cut" / "prompt_learner" / "model.pth.tar-2"
     content = bytearray(path.read_bytes())
     content[len(content) // 3] ^= 1
-    path.write_bytes({"cut": content[:999], "flipped": content, "empty": b""}[damage])
-    arguments = words("MMLoP", "cut", "OPTIM.MAX_EPOCH", "3", resume=tmp_path / "cut")
-    with monkeypatch.context() as patch:
-        patch.setattr(train, "build_trainer", lambda _: pytest.fail("models were loaded"))
-        said = ends(2, arguments)
-    assert "cut short" in said
-    assert "The one before it, model.pth.tar-1, is whole: delete model.pth.tar-2 to go on" in said
+    arguments = words("CoOp", "cut", "OPTIM.MAX_EPOCH", "3", resume=tmp_path / "cut")
+    for damaged in (content, content[:999], b""):
+        path.write_bytes(damaged)
+        with monkeypatch.context() as patch:
+            patch.setattr(train, "build_trainer", lambda _: pytest.fail("models were loaded"))
+            said = ends(2, arguments)
+        assert "cut short" in said
+        assert "one before it, model.pth.tar-1, is whole: delete model.pth.tar-2 to go on" in said
     path.unlink()
     resumes("OPTIM.MAX_EPOCH", "3")
 
@@ -204,10 +213,10 @@ def test_prompts_that_are_no_numbers_are_not_saved(words, ends, tmp_path, monkey
 def test_an_error_that_nobody_foresaw(words, ends, monkeypatch, capsys):
     """One sentence, and the traceback only for who asks for it."""
     monkeypatch.setattr(PromptTrainer, "after_epoch", lambda self: [][1])
-    said = ends(1, words("MMLoP", "a"))
+    said = ends(1, words("CoOp", "a"))
     assert "IndexError: list index out of range (not foreseen; --debug shows its place)." in said
     with pytest.raises(IndexError):
-        train.main(words("MMLoP", "b", "--debug"))
+        train.main(words("CoOp", "b", "--debug"))
 
 
 def test_memory_that_is_used_up(words, ends, monkeypatch):
@@ -215,26 +224,21 @@ def test_memory_that_is_used_up(words, ends, monkeypatch):
         raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\n\nMore.")
 
     monkeypatch.setattr(PromptTrainer, "forward_backward", exhausted)
-    said = ends(5, words("MMLoP", "cut"))
+    said = ends(5, words("CoOp", "cut"))
     assert "The memory is used up (CUDA out of memory." in said
     assert "lower DATALOADER.TRAIN_X.BATCH_SIZE. Nothing was saved yet; start again with" in said
 
 
 def test_a_loader_s_process_that_is_killed(words, ends, monkeypatch):
     """As the kernel does when memory runs out."""
-    import multiprocessing
-
-    def kill():
-        multiprocessing.active_children()[0].kill()
-
     real = PromptTrainer.forward_backward
 
     def killing(self, batch):
-        kill()
+        multiprocessing.active_children()[0].kill()
         return real(self, batch)
 
     monkeypatch.setattr(PromptTrainer, "forward_backward", killing)
-    said = ends(5, words("MMLoP", "cut", "DATALOADER.NUM_WORKERS", "1"))
+    said = ends(5, words("CoOp", "cut", "DATALOADER.NUM_WORKERS", "1"))
     assert "DataLoader worker" in said and "lower DATALOADER.NUM_WORKERS" in said
 
 
@@ -244,7 +248,7 @@ def test_a_clock_that_is_set_back(words, resumes, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(time, "time", lambda: real() - 3600 * len(back))
         before_epoch(patch, 2, lambda: back.append(1))
-        train.main(words("MMLoP", "cut"))
+        train.main(words("CoOp", "cut"))
         seconds = json.loads((tmp_path / "cut" / "results.json").read_text())["seconds"]
         assert 0 < seconds["training"] < 600 and 0 < seconds["evaluation"] < 600
         folder = tmp_path / "cut" / "prompt_learner"
@@ -260,17 +264,17 @@ def test_a_clock_that_is_set_back(words, resumes, tmp_path, monkeypatch):
 
 def test_two_runs_started_together(start, words, tmp_path):
     """One gets the folder and finishes; the other says who has it, and touches nothing."""
-    import multiprocessing
-
     context = multiprocessing.get_context("forkserver")
-    for attempt in range(2):
+    for attempt in range(5 if os.environ.get("SURVIVAL") == "full" else 1):
         barrier = context.Barrier(2)
         said = [tmp_path / f"said{attempt}{n}" for n in range(2)]
-        arguments = words("MMLoP", f"shared{attempt}", "OPTIM.MAX_EPOCH", "1")
+        arguments = words("CoOp", f"shared{attempt}", "OPTIM.MAX_EPOCH", "1")
         runs = [start("run_after", barrier, arguments, str(path)) for path in said]
         for process in runs:
             process.join()
-        told = {process.exitcode: path.read_text() for process, path in zip(runs, said)}
+        told = {
+            process.exitcode: path.read_text() for process, path in zip(runs, said, strict=True)
+        }
         assert sorted(told) == [0, 2], told
         folder = tmp_path / f"shared{attempt}"
         assert f"Output folder {folder} is in use by the run of process " in told[2]
@@ -301,7 +305,7 @@ def test_a_lock_whose_owner_is_dead_is_taken_over(tmp_path):
 
 def test_a_lock_whose_owner_lives(words, ends, tmp_path):
     lock(tmp_path / "run")
-    said = ends(2, words("MMLoP", "run"))
+    said = ends(2, words("CoOp", "run"))
     assert f"is in use by the run of process {os.getpid()}: wait for it, end it, or pass" in said
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [".lock"]
 
@@ -309,7 +313,7 @@ def test_a_lock_whose_owner_lives(words, ends, tmp_path):
 def test_a_lock_of_another_machine(words, ends, tmp_path):
     """Nobody here can tell whether its owner lives; the message says what to look at and delete."""
     lock(tmp_path / "run", host="node17", pid=4)
-    said = ends(2, words("MMLoP", "run"))
+    said = ends(2, words("CoOp", "run"))
     assert "is in use by process 4 on node17" in said
     assert f"if it is not, delete {tmp_path / 'run' / '.lock'}; else pass another" in said
     (tmp_path / "run" / ".lock").unlink()
@@ -331,16 +335,16 @@ def test_a_file_system_without_locks(tmp_path, monkeypatch):
 def test_another_configuration_is_refused_with_all_that_differs(words, ends, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         before_epoch(patch, 2, lambda: 1 / 0)
-        ends(1, words("MMLoP", "cut"))
+        ends(1, words("CoOp", "cut"))
     here = {"resume": tmp_path / "cut", "seed": 2}
-    pairs = ("TRAINER.MMLOP.RANK", "2", "DATALOADER.NUM_WORKERS", "3", "TRAIN.PRINT_FREQ", "1")
-    said = ends(2, words("MMLoP", "cut", "OPTIM.LR", "0.1", *pairs, **here))
+    pairs = ("TRAINER.COOP.N_CTX", "8", "DATALOADER.NUM_WORKERS", "3", "TRAIN.PRINT_FREQ", "1")
+    said = ends(2, words("CoOp", "cut", "OPTIM.LR", "0.1", *pairs, **here))
     assert f"The run in {tmp_path / 'cut'} has " in said
     for differing in (
         "SEED 1, and this one 2",
         "DATALOADER.NUM_WORKERS 0, and this one above 0",
-        "OPTIM.LR 0.0025, and this one 0.1",
-        "TRAINER.MMLOP.RANK 1, and this one 2",
+        "OPTIM.LR 0.002, and this one 0.1",
+        "TRAINER.COOP.N_CTX 16, and this one 8",
     ):
         assert differing in said
     assert "PRINT_FREQ" not in said  # which changes no number
@@ -348,11 +352,11 @@ def test_another_configuration_is_refused_with_all_that_differs(words, ends, tmp
 
 
 def test_a_finished_run_is_finished(words, ends, tmp_path):
-    train.main(words("MMLoP", "run"))
+    train.main(words("CoOp", "run"))
     before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("model*")}
-    said = ends(2, words("MMLoP", "run", resume=tmp_path / "run"))
+    said = ends(2, words("CoOp", "run", resume=tmp_path / "run"))
     assert "is finished: its figures are in results.json" in said
-    said = ends(2, words("MMLoP", "run"))
+    said = ends(2, words("CoOp", "run"))
     assert "holds a run already" in said and "or --overwrite to delete it and start anew" in said
     assert before == {path: path.read_bytes() for path in (tmp_path / "run").rglob("model*")}
 
@@ -360,31 +364,27 @@ def test_a_finished_run_is_finished(words, ends, tmp_path):
 def test_overwrite_is_the_word(words, ends, tmp_path):
     """It deletes what a run writes and nothing else, and only where a run is."""
     folder = tmp_path / "run"
-    train.main(words("MMLoP", "run"))
+    train.main(words("CoOp", "run"))
     (folder / "notes.txt").write_text("mine")
-    train.main(words("MMLoP", "run", "--overwrite", "OPTIM.MAX_EPOCH", "1"))
+    train.main(words("CoOp", "run", "--overwrite", "OPTIM.MAX_EPOCH", "1"))
     assert files(folder) == {"checkpoint", "model.pth.tar-1"}
     assert json.loads((folder / "results.json").read_text())["epochs"] == 1
     assert (folder / "notes.txt").read_text() == "mine"
 
-    said = ends(2, words("MMLoP", "run", "--overwrite", resume=folder))
+    said = ends(2, words("CoOp", "run", "--overwrite", resume=folder))
     assert "--resume goes on with a training run: drop it, or --overwrite" in said
-    said = ends(2, words("MMLoP", "run", "--eval-only", "--overwrite", model_dir=folder))
+    said = ends(2, words("CoOp", "run", "--eval-only", "--overwrite", model_dir=folder))
     assert "holds the prompts to evaluate: pass another --output-dir" in said
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "thesis.tex").write_text("")
-    said = ends(2, words("MMLoP", "home", "--overwrite"))
+    said = ends(2, words("CoOp", "home", "--overwrite"))
     assert "holds no run that --overwrite could replace (thesis.tex)" in said
     assert (tmp_path / "home" / "thesis.tex").exists()
 
 
 def test_a_configuration_that_was_changed_by_hand(words, ends, tmp_path):
-    train.main(words("MMLoP", "run"))
+    train.main(words("CoOp", "run"))
     (tmp_path / "run" / "results.json").unlink()
     (tmp_path / "run" / "config.yaml").write_text("A: [")
-    said = ends(2, words("MMLoP", "run", resume=tmp_path / "run"))
+    said = ends(2, words("CoOp", "run", resume=tmp_path / "run"))
     assert "config.yaml was changed and cannot be read" in said
-
-
-def test_paths_in_this_table_exist():
-    assert Path(train.__file__).with_name("docs").is_dir()

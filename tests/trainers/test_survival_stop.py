@@ -6,6 +6,7 @@ import signal
 import time
 
 import pytest
+import torch
 
 import train
 from trainers.base import PromptTrainer
@@ -71,25 +72,25 @@ def test_a_signal_while_validating(words, stopped, same_end, tmp_path, monkeypat
 def test_a_signal_in_the_final_evaluation(words, stopped, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         send(patch, "test", 1)
-        said = stopped(words("MMLoP", "cut"))
+        said = stopped(words("CoOp", "cut"))
     assert "model.pth.tar-2; go on with" in said
     assert not (tmp_path / "cut" / "results.json").exists()
-    train.main(words("MMLoP", "cut", resume=tmp_path / "cut"))
+    train.main(words("CoOp", "cut", resume=tmp_path / "cut"))
     assert (tmp_path / "cut" / "results.json").exists()
 
 
 def test_a_signal_before_the_first_step(words, stopped, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         send(patch, "build_model", 1)
-        said = stopped(words("MMLoP", "cut"))
+        said = stopped(words("CoOp", "cut"))
     assert "Stopped by SIGTERM. Nothing was saved yet; start again with: python train.py" in said
     train.main(shlex.split(said.partition("start again with: ")[2])[2:])
     assert (tmp_path / "cut" / "results.json").exists()
 
 
 def test_a_signal_in_an_evaluation(words, stopped, tmp_path, monkeypatch):
-    train.main(words("MMLoP", "trained"))
-    evaluation = words("MMLoP", "evaluated", "--eval-only", model_dir=tmp_path / "trained")
+    train.main(words("CoOp", "trained"))
+    evaluation = words("CoOp", "evaluated", "--eval-only", model_dir=tmp_path / "trained")
     with monkeypatch.context() as patch:
         send(patch, "test", 1)
         said = stopped(evaluation)
@@ -101,14 +102,14 @@ def test_a_signal_in_an_evaluation(words, stopped, tmp_path, monkeypatch):
 def test_the_handlers_are_put_back(words, stopped, monkeypatch):
     before = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
     send(monkeypatch, "forward_backward", 1)
-    stopped(words("MMLoP", "cut"))
+    stopped(words("CoOp", "cut"))
     assert before == [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
 
 
 def test_a_second_signal_ends_at_once(start, words, tmp_path):
     """In a step that never ends; the lock that is left is seen to be a dead one's."""
     said = tmp_path / "said"
-    process = start("run_slowly", words("MMLoP", "cut"), str(said), 6)
+    process = start("run_slowly", words("CoOp", "cut"), str(said), 6)
     wait_for("waiting", said)
     os.kill(process.pid, signal.SIGINT)
     time.sleep(0.3)
@@ -117,21 +118,21 @@ def test_a_second_signal_ends_at_once(start, words, tmp_path):
     process.join(10)
     assert process.exitcode == -signal.SIGINT
     assert (tmp_path / "cut" / ".lock").exists()
-    train.main(words("MMLoP", "cut", resume=tmp_path / "cut"))
+    train.main(words("CoOp", "cut", resume=tmp_path / "cut"))
     assert (tmp_path / "cut" / "results.json").exists()
 
 
 def test_loaders_leave_a_signal_to_the_run(start, words, same_end, tmp_path):
     """A terminal's Ctrl-C and a cluster's SIGTERM reach every process, those of the loader too."""
     workers = ("DATALOADER.NUM_WORKERS", "1", "OPTIM.MAX_EPOCH", "1")
-    train.main(words("MMLoP", "whole", *workers))
+    train.main(words("CoOp", "whole", *workers))
     said = tmp_path / "said"
-    process = start("run_as_group", words("MMLoP", "cut", *workers), str(said), 2)
+    process = start("run_as_group", words("CoOp", "cut", *workers), str(said), 2)
     process.join(60)
     assert process.exitcode == 4, said.read_text()
     assert "Stopped by SIGTERM. Saved is" in said.read_text()
     assert "Traceback" not in said.read_text()
-    train.main(words("MMLoP", "cut", *workers, resume=tmp_path / "cut"))
+    train.main(words("CoOp", "cut", *workers, resume=tmp_path / "cut"))
     same_end(tmp_path / "whole", tmp_path / "cut")
 
 
@@ -141,3 +142,20 @@ def wait_for(text, said):
             return
         time.sleep(0.1)
     pytest.fail(f"{text!r} was never said: {said.read_text()[-1000:]}")
+
+
+def test_the_gradient_scaler_goes_on_where_it_was(words, tmp_path, monkeypatch):
+    """On a CPU there is none, so one of the CPU's is put in its place."""
+
+    def built(name):
+        args = train.parse_args(words("CoOp", name))
+        trainer = train.build(args, train.setup_cfg(args))
+        trainer.scaler = torch.amp.GradScaler("cpu", init_scale=64.0, growth_interval=1)
+        return trainer
+
+    trainer = built("one")
+    trainer.train()
+    assert trainer.scaler.get_scale() > 64.0
+    other = built("other")
+    other.resume_model_if_exist(str(tmp_path / "one"))
+    assert other.scaler.state_dict() == trainer.scaler.state_dict()

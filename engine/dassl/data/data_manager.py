@@ -59,9 +59,16 @@ def build_data_loader(
 
 
 def _leave_stops_to_the_run(_: int) -> None:
-    """Ctrl-C and a cluster's SIGTERM go to all processes; the run itself ends its workers."""
-    for signum in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(signum, signal.SIG_IGN)
+    """Ctrl-C and a cluster's SIGTERM go to all processes; the run itself ends its workers.
+
+    A second SIGTERM ends a worker, as it may be the run's own.
+    """
+
+    def receive(*_: Any) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, receive)
 
 
 class DataManager:

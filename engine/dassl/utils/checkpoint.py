@@ -3,14 +3,11 @@
 Layout: ``<folder>/model.pth.tar-<epoch>``, the file ``checkpoint`` that names the latest, and
 ``model-best.pth.tar``. They are read with ``weights_only=True``, so a file can hold no code.
 A checkpoint from the middle of an epoch is ``model.pth.tar-<epochs done>-<batches done>``.
-
-A file ends in the SHA-256 of what comes before it. It stands in the comment that a zip archive,
-and so a file of ``torch.save``, may end in: other programs read such a file as any other.
+A file ends in a checksum, see `seal.py`.
 """
 
 from __future__ import annotations
 
-import hashlib
 import io
 import re
 import warnings
@@ -25,6 +22,7 @@ from torch import nn
 
 from .files import atomic_write
 from .logger import LOGGER
+from .seal import is_changed, sealed
 from .tools import set_rng_state
 
 __all__ = [
@@ -40,9 +38,6 @@ StrPath = str | PathLike[str]
 BEST = "model-best.pth.tar"
 STEP = re.compile(r"model\.pth\.tar-(\d+)(?:-(\d+))?")  # epochs and batches done
 KEPT = 2  # checkpoints from within epochs are deleted but for those among the latest two
-
-ZIP_END, SEAL, HEX = b"PK\x05\x06", b"sha256:", 64
-END_SIZE = 22  # bytes of a zip archive's end record without its comment
 
 
 def _plain(value: Any, where: str) -> Any:
@@ -98,7 +93,7 @@ def save_checkpoint(
     if remove_module_from_keys:
         state["state_dict"] = {_without_module(k): v for k, v in state["state_dict"].items()}
 
-    content = _sealed(state)
+    content = sealed(state)
     batches = f"-{state['batches']}" if state.get("batches") else ""
     path = folder / (model_name or f"model.pth.tar-{state['epoch']}{batches}")
     with atomic_write(path) as file:
@@ -115,23 +110,6 @@ def save_checkpoint(
         with atomic_write(best) as file:
             file.write(content)
         LOGGER.info(f'Best checkpoint saved to "{best}"')
-
-
-def _sealed(state: dict[str, Any]) -> bytes:
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    # The archive ends in the length of its comment, which is 0 so far.
-    data = buffer.getvalue()[:-2] + (len(SEAL) + HEX).to_bytes(2, "little") + SEAL
-    return data + hashlib.sha256(data).hexdigest().encode()
-
-
-def _is_changed(data: bytes) -> bool:
-    """Whether ``data`` has a checksum, or a place for one, and another content."""
-    body, checksum = data[:-HEX], data[-HEX:]
-    end_record = body[-END_SIZE - len(SEAL) :]
-    if not body.endswith(SEAL) and not end_record.startswith(ZIP_END):
-        return False  # written by another program
-    return hashlib.sha256(body).hexdigest().encode() != checksum
 
 
 def _steps(folder: Path) -> list[Path]:
@@ -167,7 +145,7 @@ def _one_before(path: Path) -> str:
     """Which whole checkpoint lies before a broken one, as a sentence, or nothing."""
     steps = _steps(path.parent)
     for other in steps[steps.index(path) + 1 :] if path in steps else steps:
-        if not _is_changed(other.read_bytes()):
+        if not is_changed(other.read_bytes()):
             return (
                 f" The one before it, {other.name}, is whole: delete {path.name} to go on from it."
             )
@@ -191,7 +169,7 @@ def load_checkpoint(fpath: StrPath) -> dict[str, Any]:
             "Check --model-dir and --load-epoch."
         )
     data = path.read_bytes()
-    if _is_changed(data):
+    if is_changed(data):
         raise ValueError(
             f"{path} is cut short or was changed after it was written: its content does not have "
             f"its checksum.{_one_before(path)}"
