@@ -62,7 +62,7 @@ def test_sigkill_at_random_moments(start, arguments, finish, done, same_end, tmp
     """The moments are drawn from the whole time that an uninterrupted run takes."""
     drawn = random.Random(0)
     killed = 0
-    for number in range(KILLS):
+    for number in range(3 * KILLS):  # a run that was faster than its kill does not count
         trainer = METHODS[number % len(METHODS)]
         whole, seconds = done(trainer, start, finish)
         folder = tmp_path / f"{trainer}-{number}"
@@ -77,7 +77,9 @@ def test_sigkill_at_random_moments(start, arguments, finish, done, same_end, tmp
             # A folder that the killed run had not yet made is no run to resume.
             finish(trainer, folder, kind="resume" if folder.is_dir() else "output-dir")
         same_end(whole, folder)
-    assert killed >= KILLS // 2
+        if killed == KILLS:
+            break
+    assert killed == KILLS
 
 
 @pytest.mark.parametrize("call", ["fsync", "replace"])

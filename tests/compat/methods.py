@@ -1,0 +1,152 @@
+"""The methods to compare, and how the originals' parameters are called here."""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+# Widths of the towers, and their layers. MaPLe and TCP are written for widths of ViT-B/16.
+SIZES = {
+    "narrow": dict(text=128, vision=192, layers=12),
+    "maple": dict(text=512, vision=768, layers=3),
+    "tcp": dict(text=512, vision=64, layers=9),
+}
+Values = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Method:
+    """One comparison.
+
+    Attributes:
+        trainer: its registered name, there and here.
+        config: their YAML below configs/trainers.
+        options: KEY VALUE pairs for both.
+        convert: from parameters by their names to parameters by ours; also takes gradients.
+        sizes: of the tiny CLIP.
+        losses: from their name of a loss in the step's log to ours.
+        note: what sets it apart from another of the same trainer.
+    """
+
+    trainer: str
+    config: str
+    convert: Callable[[Values], dict[str, Tensor]]
+    options: tuple[str, ...] = ()
+    sizes: str = "narrow"
+    losses: Mapping[str, str] = field(default_factory=lambda: {"loss": "loss"})
+    note: str = ""
+
+    @property
+    def label(self) -> str:
+        return f"{self.trainer} ({self.note})" if self.note else self.trainer
+
+
+def context(theirs: Values) -> dict[str, Tensor]:
+    """CoOp's context, and the small network of CoCoOp and TCP."""
+    names = {"linear1": "0", "linear2": "2"}
+    return {
+        re.sub("linear[12]", lambda m: names[m[0]], name.removeprefix("prompt_learner.")): value
+        for name, value in theirs.items()
+    }
+
+
+def towers(theirs: Values) -> dict[str, Tensor]:
+    """Prompts that lie in the blocks of MaPLe's `clip`: layer 1, then the others in order."""
+    first = {"text": "prompt_learner.ctx", "vision": "image_encoder.VPT"}
+    blocks = {"text": "text_encoder.", "vision": "image_encoder."}
+    found = {}
+    for tower, name in first.items():
+        deeper = [key for key in theirs if re.match(rf"{blocks[tower]}.*VPT_shallow$", key)]
+        if name in theirs:
+            deeper.sort(key=lambda key: int(re.search(r"resblocks\.(\d+)", key)[1]))
+            found[tower] = torch.stack([theirs[key] for key in (name, *deeper)])
+    return found
+
+
+def coupled(theirs: Values) -> dict[str, Tensor]:
+    """MaPLe: text prompts, and their projections."""
+    theirs = {name.removeprefix("prompt_learner."): value for name, value in theirs.items()}
+    deeper = [theirs[f"compound_prompts_text.{i}"] for i in range(DEPTH - 1)]
+    found = {"text": torch.stack([theirs["ctx"], *deeper])}
+    for kind in ("weight", "bias"):
+        found[f"projections.0.{kind}"] = theirs[f"proj.{kind}"]
+        for index in range(DEPTH - 1):
+            value = theirs[f"compound_prompt_projections.{index}.{kind}"]
+            found[f"projections.{index + 1}.{kind}"] = value
+    return found
+
+
+def adapters(theirs: Values) -> dict[str, Tensor]:
+    """MMA: its lists count layers from 0, and ours start at the first layer with adapters."""
+    found = {}
+    for name, value in theirs.items():
+        tower, index, *middle, kind = name.removeprefix("adapter_learner.").split(".")
+        tower = tower.removesuffix("_adapter").replace("visual", "vision")
+        part = "" if tower == "shared" else f"_{middle[0]}"
+        found[f"{tower}{part}.{int(index) - FIRST}.{kind}"] = value
+    return found
+
+
+def fp32(node: str) -> tuple[str, str]:
+    return f"TRAINER.{node}.PREC", "fp32"
+
+
+# MaPLe's tiny CLIP has 3 layers. MMA counts from 1.
+DEPTH, FIRST, LAST = 3, 4, 12
+COOP = (*fp32("COOP"), "TRAINER.COOP.N_CTX", "4")
+COOP_YAML = "CoOp/vit_b16_ep50.yaml"
+WORDS = ("TRAINER.COOP.CTX_INIT", "True")
+GUIDED = (*WORDS, "TRAINER.COOP.W", "8.0")
+CLASSWISE = ("TRAINER.COOP.CSC", "True", "TRAINER.COOP.CLASS_TOKEN_POSITION", "middle")
+FRONT = ("TRAINER.COOP.CLASS_TOKEN_POSITION", "front")
+LAYERS = ("TRAINER.MMADAPTER.ADAPTER_START", str(FIRST), "TRAINER.MMADAPTER.ADAPTER_END", str(LAST))
+METHODS = {
+    "coop": (
+        Method("ZeroshotCLIP", COOP_YAML, context),
+        Method("ZeroshotCLIP2", COOP_YAML, context),
+        Method("CoOp", COOP_YAML, context, COOP),
+        Method("CoOp", COOP_YAML, context, (*COOP, *CLASSWISE), note="a context each, middle"),
+        Method("CoOp", COOP_YAML, context, (*COOP, *FRONT), note="front"),
+        Method("CoCoOp", "CoCoOp/vit_b16_c4_ep10_batch1_ctxv1.yaml", context, fp32("COCOOP")),
+    ),
+    "kgcoop": (Method("KgCoOp", "KgCoOp/vit_b16_ep100_ctxv1.yaml", context, (*COOP, *GUIDED)),),
+    "prograd": (
+        Method(
+            "ProGrad",
+            "ProGrad/rn50_ep100.yaml",
+            context,
+            (*COOP, *WORDS, "LOSS.NAME", "prograd"),
+            losses={"xe_loss": "loss_ce", "kl_loss": "loss_general"},
+        ),
+    ),
+    "maple": (
+        Method("VPT", "VPT/vit_b16_c2_ep5_batch4_4.yaml", towers, fp32("VPT")),
+        Method("IVLP", "IVLP/vit_b16_c2_ep5_batch4_2+2ctx.yaml", towers, fp32("IVLP")),
+        Method(
+            "MaPLe",
+            "MaPLe/vit_b16_c2_ep5_batch4_2ctx.yaml",
+            coupled,
+            (*fp32("MAPLE"), "TRAINER.MAPLE.PROMPT_DEPTH", str(DEPTH)),
+            sizes="maple",
+        ),
+    ),
+    "promptsrc": (
+        Method(
+            "PromptSRC",
+            "PromptSRC/vit_b16_c2_ep20_batch4_4+4ctx.yaml",
+            towers,
+            fp32("PROMPTSRC"),
+        ),
+    ),
+    "tcp": (Method("TCP", "TCP/vit_b16_ep100_ctxv1.yaml", context, (*COOP, *WORDS), sizes="tcp"),),
+    "mma": (
+        Method(
+            "MultiModalAdapter",
+            "MultiModalAdapter/vit_b16_ep5.yaml",
+            adapters,
+            (*fp32("MMADAPTER"), *LAYERS),
+        ),
+    ),
+}

@@ -1,0 +1,141 @@
+"""Compares our trainers with the original code of their methods, on your own checkouts.
+
+    python tests/compat/originals.py --coop CoOp --maple multimodal-prompt-learning \
+        --promptsrc PromptSRC --kgcoop KgCoOp --prograd Prompt-align \
+        --tcp Textual-based_Class-aware_prompt_tuning --mma VLM-MultiModalAdapter
+
+Both are built by their own train.py on the same tiny random weights in fp32, get the same
+parameters, and see the same batch. One line a method gives the largest differences of the logits,
+of the loss, and of the gradients (relative to the largest gradient); the exit status is 1 where
+one is above 1e-4. Nothing in the checkouts is changed, and nothing is downloaded.
+"""
+
+import json
+import re
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+import torch
+from bench import ENGINE, OURS, Bench, Failed, Place, documented, parse_checkouts, report
+from methods import METHODS, SIZES, Method
+from torch import Tensor
+from wording import TEMPLATES, check_templates
+from world import clip_state, write_dataset
+
+PROBE = Path(__file__).with_name("probe.py")
+TOLERANCE = 1e-4
+CHECKOUTS = {
+    "coop": ("KaiyangZhou/CoOp", "trainers/coop.py"),
+    "kgcoop": ("htyao89/KgCoOp", "KgCoOp/trainers/kgcoop.py"),
+    "prograd": ("BeierZhu/Prompt-align", "ProGrad.public/trainers/prograd.py"),
+    "maple": ("muzairkhattak/multimodal-prompt-learning", "trainers/maple.py"),
+    "promptsrc": ("muzairkhattak/PromptSRC", "trainers/promptsrc.py"),
+    "tcp": ("htyao89/Textual-based_Class-aware_prompt_tuning", "trainers/tcp.py"),
+    "mma": ("ZjjConan/VLM-MultiModalAdapter", "trainers/mmadapter.py"),
+}
+# The family's code rounds prompts to half precision whatever PREC says; here both are in single.
+SINGLE = """
+import torch
+torch.Tensor.half = torch.nn.Module.half = lambda self: self
+print("shim: half() keeps fp32")
+"""
+SIDE = 32
+
+
+class Comparison:
+    """Runs both sides of a method, in processes of their own."""
+
+    def __init__(self, scratch: Path) -> None:
+        self.bench = Bench(scratch)
+        self.weights = {}
+        for name, sizes in SIZES.items():
+            self.weights[name] = scratch / f"{name}.pth"
+            state = clip_state(**sizes, joint=64, patch=8, side=SIDE)
+            torch.save(state, self.weights[name])
+
+    def run(self, method: Method, place: Place) -> str:
+        """The differences; raises Failed where one is too large."""
+        theirs, shims = self.ask(method, place, place.folder, "")
+        folder = self.bench.folder()
+        torch.save(method.convert(theirs["parameters"]), folder / "parameters.pth")
+        home = Place(OURS, ENGINE)
+        ours, _ = self.ask(method, home, place.folder, str(folder / "parameters.pth"))
+        found = {"logits": _largest(ours["scores"] - theirs["scores"])}
+        if theirs["log"]:
+            found["loss"] = max(
+                abs(theirs["log"][their] - ours["log"][our]) for their, our in method.losses.items()
+            )
+            found["gradients"] = max(
+                _largest(ours["gradients"][name] - value) / _largest(value)
+                for name, value in method.convert(theirs["gradients"]).items()
+            )
+        said = ", ".join(f"{name} {value:.1e}" for name, value in found.items())
+        if not max(found.values()) < TOLERANCE:
+            raise Failed(said)
+        return f"{said} [{'; '.join(shims)}]"
+
+    def ask(
+        self, method: Method, place: Place, configs: Path, parameters: str
+    ) -> tuple[dict, list[str]]:
+        """probe.py's answer, and what was put in from outside."""
+        folder = self.bench.folder()
+        write_dataset(folder / "data")
+        settings = {
+            "root": str(folder / "data"),
+            "output_dir": str(folder / "output"),
+            "seed": 1,
+            "trainer": method.trainer,
+            "backbone": "ViT-B/16",
+            "config_file": str(configs / "configs" / "trainers" / method.config),
+            "dataset_config_file": "configs/datasets/caltech101.yaml",
+            "opts": [*method.options, "DATASET.NUM_SHOTS", "2", "INPUT.SIZE", f"({SIDE}, {SIDE})"],
+        }
+        question = {
+            "settings": settings,
+            "parameters": parameters,
+            "answer": str(folder / "answer.pth"),
+        }
+        (folder / "question.json").write_text(json.dumps(question))
+        runs = [[str(folder / "question.json")]]
+        weights = str(self.weights[method.sizes])
+        log = self.bench.launch(place, str(PROBE), runs, folder, weights)
+        answer = torch.load(folder / "answer.pth", weights_only=True)
+        return answer, re.findall(r"^shim: (.*)$", log, re.MULTILINE)
+
+
+def _largest(values: Tensor) -> float:
+    return values.abs().max().item()
+
+
+def place_of(name: str, checkout: Path) -> Place:
+    """KgCoOp and ProGrad lie in a folder of their repository, beside the Dassl of ProGrad."""
+    folder = {"kgcoop": "KgCoOp", "prograd": "ProGrad.public"}.get(name, "")
+    engine = checkout / "Dassl.ProGrad.pytorch" if name == "prograd" else ENGINE
+    before = documented("MMLoP on Dassl.pytorch") if name == "prograd" else ""
+    return Place(checkout / folder, engine, before + SINGLE)
+
+
+def checks(
+    comparison: Comparison, given: dict[str, Path]
+) -> Iterator[tuple[str, Callable[[], str]]]:
+    """What there is to compare with these checkouts: a label, and a function that does it."""
+    for name, path in given.items():
+        place = place_of(name, path)
+        for method in METHODS[name]:
+            yield method.label, partial(comparison.run, method, place)
+        for source in TEMPLATES.get(name, ()):
+            yield source.label, partial(check_templates, source, place.folder)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run all comparisons; returns the exit status."""
+    given = parse_checkouts(__doc__, CHECKOUTS, argv)
+    with tempfile.TemporaryDirectory() as scratch:
+        return report(checks(Comparison(Path(scratch)), given))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
