@@ -1,13 +1,17 @@
-# Two commands for a fresh machine: `make demo` and `make test`. Both make .venv first.
+# For a fresh machine: `make demo`, `make rehearsal`, `make test`. All make .venv first.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 
-.PHONY: demo test lint install clean
+.PHONY: demo rehearsal test lint install clean
 
 demo: $(READY)
 	$(BIN)/python -m benchmark.demo
+
+# All protocols on the demo world, up to the page: what to run before spending GPU days.
+rehearsal: $(READY)
+	$(BIN)/python -m benchmark.rehearsal
 
 test: $(READY)
 	$(BIN)/python -m pytest

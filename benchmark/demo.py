@@ -1,30 +1,18 @@
 """The main job on the demo world: `python -m benchmark.demo`.
 
 16-shot base-to-new with zero-shot CLIP, IVLP and MMLoP, seeds 1 to 3 (zero-shot CLIP depends on no
-seed and runs once). Prints one table and writes OUTPUT/results.json.
+seed and runs once): the protocol base2new with fewer epochs. Prints its table.
 """
 
 import argparse
 import sys
 from pathlib import Path
 
-from dassl.utils import write_json
+from benchmark import report, run
+from benchmark.state import set_aside
 
-from benchmark.runs import Job, run_jobs, set_aside
-from benchmark.tables import format_table, summarise
-
-METHODS = ("ZeroshotCLIP", "IVLP", "MMLoP")
-
-
-def demo_jobs(output: Path, seeds: list[int]) -> list[Job]:
-    """The methods on the demo world, which train.py takes where no data set is named."""
-    options = ("DATASET.NUM_SHOTS", "16", "OPTIM.MAX_EPOCH", "15")  # under four minutes on 2 cores
-    jobs = [
-        Job(method, method, seed, output / method / f"seed{seed}", options=options)
-        for method in METHODS
-        for seed in seeds
-    ]
-    return [job for job in jobs if job.trains or job.seed == seeds[0]]
+PROTOCOL = ["base2new", "--root", "demo", "--trainers", "ZeroshotCLIP,IVLP,MMLoP"]
+SETTINGS = ["OPTIM.MAX_EPOCH", "15"]  # under four minutes on 2 cores
 
 
 def main() -> None:
@@ -32,17 +20,18 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--output", type=Path, default=Path("output", "demo"))
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--jobs", type=int, default=2, help="runs at once")
+    parser.add_argument("--seeds", default="1,2,3")
+    parser.add_argument("--jobs", default="2", help="runs at once")
     args = parser.parse_args()
-    set_aside(args.output)
-    try:
-        rows = run_jobs(demo_jobs(args.output, args.seeds), args.jobs)
-    except RuntimeError as error:
-        sys.exit(f"demo: {error}")
-    summaries = summarise(rows)
-    write_json({"summary": summaries, "runs": rows}, str(args.output / "results.json"))
-    print(f"\n{format_table(summaries)}\n\nAll figures are in {args.output / 'results.json'}")
+    aside = set_aside(args.output)
+    if aside:
+        print(f"{args.output} held earlier runs: they are now in {aside}; none is reused.")
+    flags = ["--output", str(args.output), "--seeds", args.seeds, "--jobs", args.jobs]
+    words = run.parse_args([*PROTOCOL, *flags, *SETTINGS])
+    status = run.execute(run.plan(words), words, lambda _: "python -m benchmark.demo")
+    report.report(args.output, ["base2new"], "terminal", words.seeds)
+    print(f"\nA page of all runs: python -m benchmark.report {args.output} --format html")
+    sys.exit(status)
 
 
 if __name__ == "__main__":

@@ -1,172 +1,158 @@
-"""Base-to-new runs, several at once: train on the base classes, evaluate on base and new.
+"""The runs that a protocol asks for: calls of train.py, each with a folder of its own.
 
-Every job is a process of its own, so that its memory is its own and Ctrl-C ends them all. They are
-forked from one that has imported PyTorch, which takes as long as evaluating the demo world.
+    OUT/<trained on>/<classes>/shots_<k>/<method>/<settings>/seed<s>/{train, test_...}
+
+All that belongs to one set of prompts lies in one seed folder. The folder is the same whichever
+protocol asks for the run, so that what two tables need is run once.
 """
 
-import io
-import json
-import multiprocessing
-import os
-import re
-import shutil
-import sys
-import time
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass
-from multiprocessing.connection import Connection
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tqdm import tqdm
+from benchmark.protocol import Protocol
+from trainers.config import CONFIGS
 
-PROCESSES = multiprocessing.get_context("forkserver")
-EPOCH_LINE = re.compile(r"^epoch \[(\d+)/(\d+)\]", re.MULTILINE)
+UNTRAINED_SEEDS = (1,)  # always the same, whatever seeds the other methods have
+FALLBACK = "base2new"  # settings of a method without a file for the protocol
 
 
 @dataclass(frozen=True)
-class Job:
-    """One seed of one method.
+class Run:
+    """One call of train.py.
 
     Attributes:
-        label: what the table calls the method.
-        trainer: its registry name.
-        seed: seed of draws, initialisation and data order.
-        folder: where base/ and new/ are written.
-        flags: further flags of train.py, such as ("--dataset-config-file", "...").
-        options: KEY VALUE pairs.
+        row: label of the row.
+        trainer: registry name.
+        options: KEY VALUE pairs of the protocol and the row.
+        config: the method's YAML.
+        trained_on: stem of the data set that the prompts come from.
+        dataset, classes: what is evaluated.
+        shots: images per class; 0 for a method that learns nothing.
+        folder: of its output, below the runner's.
+        training: folder of the training whose prompts it tests; None: this is the training.
     """
 
-    label: str
+    row: str
     trainer: str
+    options: tuple[str, ...]
+    config: Path
+    trained_on: str
+    dataset: str
+    classes: str
+    shots: int
     seed: int
     folder: Path
-    flags: tuple[str, ...] = ()
-    options: tuple[str, ...] = ()
+    training: Path | None
 
     @property
     def trains(self) -> bool:
-        return self.trainer != "ZeroshotCLIP"
+        return self.training is None and learns(self.trainer)
+
+    def of_training(self) -> "Run":
+        """The training whose prompts this run tests; a training is its own."""
+        if self.training is None:
+            return self
+        return replace(
+            self,
+            dataset=self.trained_on,
+            classes=self.training.parts[1],
+            folder=self.training,
+            training=None,
+        )
+
+    def arguments(self, root: str, output: Path, extra: Sequence[str] = ()) -> list[str]:
+        """What follows `python train.py`; `extra` KEY VALUE pairs come last and win."""
+        flags = {
+            "--root": "" if root == "demo" else root,
+            "--seed": str(self.seed),
+            "--trainer": self.trainer,
+            "--dataset-config-file": str(CONFIGS / "datasets" / f"{self.dataset}.yaml"),
+            "--config-file": str(self.config),
+            "--output-dir": str(output / self.folder),
+        }
+        words = [word for flag, value in flags.items() if value for word in (flag, value)]
+        if self.training is not None:
+            words.append("--eval-only")
+            if learns(self.trainer):
+                words += ["--model-dir", str(output / self.training)]
+        pairs = ["DATASET.NUM_SHOTS", str(self.shots)] if self.shots else []
+        pairs += ["DATASET.SUBSAMPLE_CLASSES", self.classes]
+        if self.trains:
+            pairs += ["TRAIN.CHECKPOINT_FREQ", "1"]  # what is killed goes on from its last epoch
+        return [*words, *pairs, *self.options, *extra]
 
 
-def run_jobs(jobs: Sequence[Job], workers: int) -> list[dict]:
-    """Run all jobs, `workers` at once, each on one thread, under one progress bar.
+def learns(trainer: str) -> bool:
+    """Whether a method is trained: names that begin with Zeroshot are not, as in the family."""
+    return not trainer.startswith("Zeroshot")
 
-    Returns:
-        One row a job, in order: label, seed, and the contents of both results.json.
+
+def settings(trainer: str, stem: str, shots: int) -> Path:
+    """The YAML of a method for a protocol (and its shots, where they matter), or for base-to-new.
 
     Raises:
-        RuntimeError: a run failed; says which and why, after the others have ended.
+        FileNotFoundError: the method has neither.
     """
-    os.environ["OMP_NUM_THREADS"] = "1"  # inherited; several runs at once need no more
-    PROCESSES.set_forkserver_preload(["train", "torch.utils.tensorboard"])
-    with ThreadPoolExecutor(workers) as pool:
-        # The last job first: methods are listed from cheap to dear, and a dear one at the end
-        # would keep one worker busy and the others waiting.
-        futures = [pool.submit(_base_to_new, job) for job in reversed(jobs)][::-1]
-        try:
-            _watch(jobs, futures)
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-    failed = [
-        f"{job.label} seed {job.seed} in {job.folder}: {future.exception()}"
-        for job, future in zip(jobs, futures, strict=True)
-        if future.exception()
-    ]
-    if failed:
-        raise RuntimeError(f"{len(failed)} of {len(jobs)} runs failed.\n" + "\n".join(failed))
-    return [future.result() for future in futures]
+    folder = CONFIGS / "trainers" / trainer
+    candidates = (stem,) if stem == "demo" else (f"{stem}_{shots}", stem, FALLBACK)
+    for name in candidates:
+        if (folder / f"{name}.yaml").is_file():
+            return folder / f"{name}.yaml"
+    raise FileNotFoundError(
+        f"{trainer} has no settings for this protocol: "
+        f"expected configs/trainers/{trainer}/{candidates[-1]}.yaml."
+    )
 
 
-def set_aside(folder: Path) -> None:
-    """Make room for a fresh start: what is there moves to a name with its date."""
-    if not folder.exists():
-        return
-    date = time.strftime("%Y%m%d-%H%M%S", time.localtime(folder.stat().st_mtime))
-    aside = folder.with_name(f"{folder.name}-{date}")
-    number = 1
-    while aside.exists():
-        number += 1
-        aside = folder.with_name(f"{folder.name}-{date}-{number}")
-    shutil.move(folder, aside)
-    print(f"{folder} held earlier runs: they are now in {aside}; nothing of them is reused.")
-
-
-def _base_to_new(job: Job) -> dict:
-    """Run a job in a process of its own; what train.py says is in the folders' log.txt."""
-    receiver, sender = PROCESSES.Pipe(duplex=False)
-    process = PROCESSES.Process(target=_work, args=(commands(job), sender), daemon=True)
-    process.start()
-    sender.close()
+def fits(trainer: str, stem: str) -> bool:
+    """Whether a method has settings for a protocol."""
     try:
-        failure = receiver.recv()
-    except EOFError:
-        failure = "the process was ended from outside"
-    process.join()
-    if failure:
-        raise RuntimeError(failure)
-    row = {"label": job.label, "seed": job.seed}
-    for name in ("base", "new"):
-        row[name] = json.loads((job.folder / name / "results.json").read_text())
-    return row
+        return settings(trainer, stem, 0).is_file()
+    except FileNotFoundError:
+        return False
 
 
-def _work(calls: Sequence[Sequence[str]], sender: Connection) -> None:
-    """Call train.py with each list of arguments; send what went wrong, or nothing."""
-    failure, said = "", io.StringIO()
-    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(said):
-        try:
-            for arguments in calls:
-                _call(arguments)
-        except SystemExit as error:
-            failure = f"{said.getvalue().strip().splitlines()[-1]} (exit status {error.code})"
-        except Exception as error:
-            failure = f"{type(error).__name__}: {error}"
-    sender.send(failure)
+def expand(protocol: Protocol) -> list[Run]:
+    """All runs of a protocol, each training in front of its tests.
 
-
-def commands(job: Job) -> list[list[str]]:
-    """The arguments of train.py for the base classes, then for the new ones."""
-    base, new = (str((job.folder / half).resolve()) for half in ("base", "new"))
-    fixed = ["--trainer", job.trainer, "--seed", str(job.seed), *job.flags]
-    load = ["--eval-only", "--model-dir", base] if job.trains else ["--eval-only"]
+    A method that learns nothing depends on neither seed nor shots: it runs once.
+    """
     return [
-        [*fixed, "--output-dir", base, "DATASET.SUBSAMPLE_CLASSES", "base", *job.options],
-        [*fixed, "--output-dir", new, *load, "DATASET.SUBSAMPLE_CLASSES", "new", *job.options],
+        run
+        for label, (trainer, options) in protocol.rows.items()
+        for dataset in protocol.train.datasets
+        for shots in (protocol.shots if learns(trainer) else (0,))
+        for seed in (protocol.seeds if learns(trainer) else UNTRAINED_SEEDS)
+        for run in _chain(protocol, label, trainer, options, dataset, shots, seed)
     ]
 
 
-def _call(arguments: Sequence[str]) -> None:
-    """`python train.py ...` in this process; results.json records the command."""
-    import train
+def _chain(protocol, label, trainer, options, dataset, shots, seed) -> list[Run]:
+    """A training and the tests of its prompts, all below one folder."""
+    options = (*protocol.options, *options)
+    config = settings(trainer, protocol.config, shots)
+    classes = protocol.train.classes
+    home = Path(dataset, classes, f"shots_{shots}", _slug(trainer, options), config.stem)
+    home = home / f"seed{seed}"
+    fixed = (label, trainer, options, config, dataset)
+    training = Run(*fixed, dataset, classes, shots, seed, home / "train", None)
+    tested = (dataset,) if protocol.same else protocol.test.datasets
+    return [training] + [
+        Run(
+            *fixed,
+            other,
+            protocol.test.classes,
+            shots,
+            seed,
+            home / f"test_{protocol.test.classes if other == dataset else other}",
+            home / "train",
+        )
+        for other in tested
+    ]
 
-    sys.argv = ["train.py", *arguments]
-    train.main(arguments)
 
-
-def _watch(jobs: Sequence[Job], futures: Sequence[Future]) -> None:
-    """Show progress until all are done, as read from the runs' own logs."""
-    weights = [1.0 if job.trains else 0.1 for job in jobs]  # zero-shot only evaluates
-    layout = "{l_bar}{bar}| {elapsed} + {remaining}{postfix}"
-    # A terminal redraws one line; a log file gets a line only now and then.
-    pause = 0.5 if sys.stderr.isatty() else 15.0
-    with tqdm(total=100, bar_format=layout, dynamic_ncols=True, mininterval=pause) as bar:
-        while bar.n < 100:
-            time.sleep(0.5)
-            shares = [1.0 if f.done() else _share(j) for j, f in zip(jobs, futures, strict=True)]
-            done = sum(share * weight for share, weight in zip(shares, weights, strict=True))
-            ended = sum(f.done() for f in futures)
-            reached = 100 if ended == len(jobs) else round(99 * done / sum(weights), 1)
-            bar.set_postfix_str(f"{ended} of {len(jobs)} runs", refresh=False)
-            bar.update(reached - bar.n)
-
-
-def _share(job: Job) -> float:
-    """How much of a job's epochs its log says are done."""
-    log = job.folder / "base" / "log.txt"
-    if not log.exists():
-        return 0.0
-    lines = EPOCH_LINE.findall(log.read_text(errors="replace"))
-    return (int(lines[-1][0]) - 1) / int(lines[-1][1]) if lines else 0.0
+def _slug(trainer: str, options: Sequence[str]) -> str:
+    """A folder name for a method with overrides, such as MMLoP-RANK_2."""
+    pairs = zip(options[::2], options[1::2], strict=True)
+    return "-".join([trainer, *(f"{key.rsplit('.', 1)[-1]}_{value}" for key, value in pairs)])

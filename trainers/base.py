@@ -60,6 +60,8 @@ class PromptTrainer(TrainerX):
     def build_data_loader(self) -> None:
         """Load the backbone first: it decides the size of the pictures."""
         cfg = self.cfg
+        if self.device.type == "cuda":  # the peak that is reported is this run's alone
+            torch.cuda.reset_peak_memory_stats(self.device)
         logger.info("Loading CLIP (backbone: %s)", cfg.MODEL.BACKBONE.NAME)
         self.backbone = load_backbone(
             cfg.MODEL.BACKBONE.NAME,

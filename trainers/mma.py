@@ -75,7 +75,7 @@ class Adapters(nn.Module):
 def _adapt(down: nn.Linear, shared: nn.Linear, up: nn.Linear, scale: float, x: Tensor) -> Tensor:
     """The adapter on a layer's normalised input (N, L, d), in its dtype."""
     y = scale_gradient(x.type(down.weight.dtype), scale)
-    y = scale * up(shared(down(y).relu()).relu())
+    y = scale * up(shared(down(y).relu()).relu()).float()  # 1 / scale is too much for fp16
     return scale_gradient(y, 1 / scale).type(x.dtype)
 
 

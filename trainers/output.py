@@ -71,7 +71,12 @@ def _check_resume(cfg: CfgNode, args: argparse.Namespace, folder: Path) -> None:
     if (folder / FILE_NAME).exists():
         raise ValueError(f"The run in {folder} is finished: its figures are in results.json.")
     checkpoint = latest(folder)
-    if not (folder / CONFIG).exists() and (checkpoint or _held(folder) or not folder.is_dir()):
+    if checkpoint and not (folder / CONFIG).exists():
+        raise ValueError(
+            f"{folder} holds a checkpoint but not its {CONFIG}, without which nobody knows how to "
+            "go on: evaluate it with --eval-only --model-dir, or train in another --output-dir."
+        )
+    if not (folder / CONFIG).exists() and (_held(folder) or not folder.is_dir()):
         raise ValueError(
             f"There is no checkpoint in {folder} to go on from; a run that may be interrupted "
             "writes them with TRAIN.CHECKPOINT_FREQ 1."
@@ -134,9 +139,9 @@ def prepare_output(cfg: CfgNode, overwrite: bool) -> None:
 
 def _delete_run(folder: Path) -> None:
     """Delete what a run writes, and nothing else; its logs stay."""
-    for index in list(folder.glob("*/checkpoint")):
-        for path in [index, *index.parent.glob("model*.pth.tar*")]:
-            path.unlink()
+    # The best model may lie there alone: no index names it.
+    for path in [*folder.glob("*/checkpoint"), *folder.glob("*/model*.pth.tar*")]:
+        path.unlink()
     for name in (FILE_NAME, CONFIG, "cmat.pt"):
         (folder / name).unlink(missing_ok=True)
     shutil.rmtree(folder / "tensorboard", ignore_errors=True)

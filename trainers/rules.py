@@ -114,6 +114,7 @@ RULES: dict[str, Rule] = {
     "TRAINER.*.N_CTX*": at_least(1),
     "TRAINER.*.PROMPT_DEPTH*": at_least(0),
     "TRAINER.*.ADAPTER_DIM": at_least(1),
+    "TRAINER.*.ADAPTER_SCALE": above(0),
     "TRAINER.*.GPA_STD": above(0),
     "LOSS.T": above(0),
 }

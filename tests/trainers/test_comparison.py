@@ -143,6 +143,7 @@ WRONG = {
     ("MultiModalAdapter",): "ADAPTER_START 5 and ADAPTER_END 12 must be in this order between 1 "
     "and 9",
     ("VPT",): "PROMPT_DEPTH for the vision tower is 12: this backbone takes 0 to 9",
+    ("MultiModalAdapter", "TRAINER.MMADAPTER.ADAPTER_SCALE", "0"): "must be above 0, got 0.0",
     ("CoCoOp", "TRAINER.COCOOP.PREC", "half"): 'Precision "half" is unknown',
 }
 

@@ -255,6 +255,20 @@ def test_other_precisions_are_near_fp32(build, name, precision):
     assert torch.cosine_similarity(*directions, dim=0) > 0.98
 
 
+def test_adapters_gradients_survive_fp16(build):
+    """Undoing a scale of 0.001 must not happen in fp16, whose largest number is 65,504."""
+    pairs = ("ADAPTER_START", "2", "ADAPTER_END", "3", "ADAPTER_SCALE", "0.001")
+    trainer = build(
+        "MultiModalAdapter",
+        *(p if i % 2 else f"TRAINER.MMADAPTER.{p}" for i, p in enumerate(pairs)),
+    )
+    learner, x = trainer.model.learner, torch.randn(2, 5, 128)
+    with torch.autocast("cpu", torch.float16):
+        y = learner.text()[1](x)
+    (y * 100.0).sum().backward()  # such as the gradient scaler gives
+    assert all(p.grad.isfinite().all() for p in learner.text_up[0].parameters())
+
+
 def test_prograd_takes_off_what_conflicts(build):
     """Two gradients by autograd on the plain towers, then the paper's equation 4."""
     trainer = build("ProGrad", "TRAINER.COOP.N_CTX", "6", "LOSS.T", "2.0", "LOSS.LAMBDA", "0.7")

@@ -366,6 +366,7 @@ def test_overwrite_is_the_word(words, ends, tmp_path):
     folder = tmp_path / "run"
     train.main(words("CoOp", "run"))
     (folder / "notes.txt").write_text("mine")
+    (folder / "prompt_learner" / "model-best.pth.tar").write_text("of the run before")
     train.main(words("CoOp", "run", "--overwrite", "OPTIM.MAX_EPOCH", "1"))
     assert files(folder) == {"checkpoint", "model.pth.tar-1"}
     assert json.loads((folder / "results.json").read_text())["epochs"] == 1

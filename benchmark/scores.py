@@ -1,0 +1,60 @@
+"""The arithmetic of the tables: mean and deviation over seeds, averages, harmonic means.
+
+The family's rules: accuracies are averaged over the seeds first, then over the data sets; the HM of
+an average is that of the averages. Deviations are those of the seeds' own figures.
+"""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Score:
+    """One cell of a table, in percent.
+
+    Attributes:
+        mean: over the seeds found; None: nothing found.
+        by_seed: each seed's own figure.
+        planned: how many seeds there should be.
+    """
+
+    mean: float | None
+    by_seed: Mapping[int, float]
+    planned: int
+
+    @property
+    def std(self) -> float | None:
+        """Sample standard deviation over the seeds; None for fewer than two."""
+        values = list(self.by_seed.values())
+        return statistics.stdev(values) if len(values) > 1 else None
+
+
+def score(by_seed: Mapping[int, float], planned: int) -> Score:
+    """The score of one data set."""
+    values = list(by_seed.values())
+    return Score(statistics.mean(values) if values else None, dict(by_seed), planned)
+
+
+def harmonic_mean(base: float, new: float) -> float:
+    """HM of two accuracies; 0 where both are."""
+    return 2 * base * new / (base + new) if base + new else 0.0
+
+
+def harmonic(base: Score, new: Score) -> Score:
+    """HM of the means; by seed where both are there."""
+    if base.mean is None or new.mean is None:
+        return Score(None, {}, base.planned)
+    seeds = [seed for seed in base.by_seed if seed in new.by_seed]
+    own = {seed: harmonic_mean(base.by_seed[seed], new.by_seed[seed]) for seed in seeds}
+    return Score(harmonic_mean(base.mean, new.mean), own, base.planned)
+
+
+def average(scores: Sequence[Score]) -> Score:
+    """Mean over data sets, of those found; by seed where a seed has them all."""
+    found = [s for s in scores if s.mean is not None]
+    if not found:
+        return Score(None, {}, scores[0].planned if scores else 0)
+    seeds = [seed for seed in found[0].by_seed if all(seed in s.by_seed for s in found)]
+    own = {seed: statistics.mean(s.by_seed[seed] for s in found) for seed in seeds}
+    return Score(statistics.mean(s.mean for s in found), own, found[0].planned)

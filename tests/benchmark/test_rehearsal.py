@@ -1,0 +1,43 @@
+import json
+
+from dassl.engine import TRAINER_REGISTRY
+
+from benchmark import protocol as protocols
+from benchmark import rehearsal
+
+
+def test_a_small_rehearsal_ends_in_the_page(tmp_path, monkeypatch, capsys):
+    """The rehearsal itself on the demo world: one part, one seed, one image a class, one epoch."""
+    monkeypatch.setattr(rehearsal, "PARTS", (["base2new", "--trainers", "ZeroshotCLIP,IVLP"],))
+    monkeypatch.setattr(rehearsal, "SEEDS", (1,))
+    monkeypatch.setattr(rehearsal, "SETTINGS", ["OPTIM.MAX_EPOCH", "1", "DATASET.NUM_SHOTS", "1"])
+    output = tmp_path / "rehearsal"
+    assert rehearsal.rehearse(output, jobs=2) == 0
+    said = capsys.readouterr()
+    assert "trainings: 1, evaluations: 4" in said.err and "The rehearsal took" in said.out
+    assert "58.33 (1)" in said.out  # zero-shot CLIP, as the README has it
+    assert "(1 of" not in said.out  # the rehearsal's seeds are all there should be
+    assert "IVLP" in (output / "report" / "index.html").read_text()
+    records = [json.loads(path.read_text()) for path in output.rglob("results.json")]
+    assert [record["total"] for record in records] == [960] * 4
+
+
+def test_all_protocols_are_rehearsed_and_none_fails_to_expand(tmp_path):
+    planned = rehearsal.plan(tmp_path, 2)
+    folders = {call.folder for _, call in planned}
+    assert len(folders) == len(planned)
+    named = {name for part in rehearsal.PARTS for name in part if name in protocols.names()}
+    assert named == set(protocols.names()) - {"sweep"}  # which is for the demo world alone
+    assert {run.trainer for run, _ in planned} == set(TRAINER_REGISTRY.registered_names())
+
+
+def test_a_finished_rehearsal_is_kept_and_an_interrupted_one_goes_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(rehearsal, "PARTS", (["base2new", "--trainers", "ZeroshotCLIP"],))
+    monkeypatch.setattr(rehearsal.run, "execute", lambda *_: 130)
+    output = tmp_path / "rehearsal"
+    (output / "report").mkdir(parents=True)
+    (output / "mine").write_text("")
+    assert rehearsal.rehearse(output, jobs=1) == 130 and (output / "mine").exists()
+    (output / "report" / "index.html").write_text("")
+    rehearsal.rehearse(output, jobs=1)
+    assert not (output / "mine").exists() and len(list(tmp_path.glob("rehearsal-*/mine"))) == 1

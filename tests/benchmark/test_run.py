@@ -1,0 +1,93 @@
+import shlex
+
+import pytest
+
+from benchmark import run
+from benchmark.run import main, parse_args
+
+
+def dry(capsys, *words):
+    main([*words, "--root", "data", "--output", "out", "--dry-run"])
+    out, err = capsys.readouterr()
+    return out.splitlines(), err
+
+
+def test_a_dry_run_prints_the_exact_commands(capsys):
+    lines, said = dry(capsys, "base2new", "--datasets", "dtd", "--seeds", "2", "OPTIM.LR", "0.01")
+    home = "out/dtd/base/shots_16/MMLoP/base2new/seed2"
+    start = (
+        "python train.py --root data --seed 2 --trainer MMLoP "
+        "--dataset-config-file configs/datasets/dtd.yaml "
+        "--config-file configs/trainers/MMLoP/base2new.yaml "
+    )
+    shots = "DATASET.NUM_SHOTS 16 DATASET.SUBSAMPLE_CLASSES"
+    assert lines == [
+        f"{start}--output-dir {home}/train {shots} base TRAIN.CHECKPOINT_FREQ 1 OPTIM.LR 0.01",
+        f"{start}--output-dir {home}/test_new --eval-only --model-dir {home}/train "
+        f"{shots} new OPTIM.LR 0.01",
+    ]
+    assert said == "# trainings: 1, evaluations: 2 (a training ends with one); none finished\n"
+
+
+def test_several_protocols_at_once_share_their_trainings(capsys):
+    lines, said = dry(capsys, "domain_generalization", "cross_dataset")
+    assert len(set(lines)) == len(lines) == 3 + 3 * 4 + 3 * 10
+    assert said.startswith("# trainings: 3, evaluations: 45 ")
+
+
+def test_one_step_alone(capsys):
+    for step, count in (("train", 33), ("test", 33)):
+        lines, _ = dry(capsys, "base2new", "--only", step)
+        assert len(lines) == count
+        assert all(("--eval-only" in shlex.split(line)) is (step == "test") for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["base2new", "OPTIM.LRR", "1"], 'Unknown key "OPTIM.LRR" in the command line'),
+        (["base3new"], 'No protocol "base3new"'),
+        (["few_shot", "--only", "test"], "There is nothing to run"),
+        (["ablation_rank", "TRAINER.MMLOP.RANK", "3"], "what the rows of ablation_rank differ in"),
+    ],
+)
+def test_wrong_words_end_in_one_sentence_before_any_run(words, said, capsys):
+    with pytest.raises(SystemExit) as end:
+        main([*words, "--root", "data", "--output", "out"])
+    err = capsys.readouterr().err
+    assert end.value.code == 2 and err.startswith("benchmark.run: ") and said in err
+    assert len(err.strip().splitlines()) == 1
+
+
+def test_lists_and_pairs_may_stand_in_any_order():
+    words = "base2new few_shot --seeds 1,2 --root data --shots 4 --output out OPTIM.LR 1"
+    args = parse_args(shlex.split(words))
+    assert (args.protocols, args.pairs) == (["base2new", "few_shot"], ["OPTIM.LR", "1"])
+    assert (args.seeds, args.shots) == ([1, 2], [4])
+
+
+def test_the_command_that_repeats_names_only_what_failed():
+    words = "base2new few_shot --root data --output out --jobs 4 OPTIM.LR 1"
+    args = parse_args(shlex.split(words))
+    failed = [r for r, _ in run.plan(args) if r.dataset == "dtd" and r.seed == 3 and r.shots == 4]
+    again = run._command(args, failed)
+    assert again == (
+        "python -m benchmark.run few_shot --root data --output out "
+        "--datasets dtd --seeds 3 --shots 4 --jobs 4 OPTIM.LR 1"
+    )
+
+
+def test_gpus_count_within_the_visible_ones(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
+    assert run.chosen_gpus(["1"]) == ["5"]
+    with pytest.raises(ValueError, match="--gpus 2: CUDA_VISIBLE_DEVICES is 2,5, so numbers go"):
+        run.chosen_gpus(["2"])
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    assert run.chosen_gpus(["3", "1"]) == ["3", "1"]
+
+
+def test_visible_gpus_are_those_given(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
+    assert run.chosen_gpus(None) == ["2", "5"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert run.chosen_gpus(None) == []

@@ -1,0 +1,231 @@
+"""The runner at work: processes, kills, two at a time. Real runs on the miniature Caltech101."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import train
+from benchmark import run as runner_cli
+from benchmark.runner import slots
+from benchmark.worker import BUSY, Call, claim, work
+
+ROOT = Path(train.__file__).parent
+
+
+@pytest.fixture
+def words(tiny_protocol, tiny_root, tiny_pairs, tmp_path):
+    def command(*flags: str, output: str = "out", epochs: int = 1) -> list[str]:
+        base = [tiny_protocol, "--root", str(tiny_root), "--output", str(tmp_path / output)]
+        return [*base, "--trainers", "IVLP", *flags, *tiny_pairs, "OPTIM.MAX_EPOCH", str(epochs)]
+
+    return command
+
+
+def go(words: list[str]) -> int:
+    with pytest.raises(SystemExit) as end:
+        runner_cli.main(words)
+    return end.value.code
+
+
+def start(words: list[str]) -> subprocess.Popen:
+    """The runner as users start it, in a process of its own."""
+    command = [sys.executable, "-m", "benchmark.run", *words]
+    return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+
+
+def results(output: Path) -> dict[str, float]:
+    """When each results.json was written."""
+    found = sorted(output.rglob("results.json"))
+    return {str(p.relative_to(output)): p.stat().st_mtime_ns for p in found}
+
+
+def trained_epochs(output: Path) -> list[int]:
+    """The epochs that all logs of a training tell of, in order."""
+    lines = "".join(
+        log.read_text()
+        for log in sorted(output.rglob("train/log.txt*"), key=lambda p: p.stat().st_mtime)
+    ).splitlines()
+    return [int(line.split("[")[1].split("/")[0]) for line in lines if line.startswith("epoch [")]
+
+
+def test_runs_are_made_once_and_a_changed_one_is_refused_or_kept(words, tmp_path, capsys):
+    output = tmp_path / "out"
+    assert go(words("--seeds", "1")) == 0
+    made = results(output)
+    assert len(made) == 2
+    assert go(words("--seeds", "1")) == 0 and results(output) == made
+    assert "2 finished" in capsys.readouterr().err
+
+    assert go(words("--seeds", "1", epochs=2)) == 1 and results(output) == made
+    said = capsys.readouterr().err
+    assert "another configuration (OPTIM.MAX_EPOCH 1 there, 2 here)" in said
+    assert "--set-aside" in said and "2 of 2 runs failed" in said
+
+    assert go(words("--seeds", "1", "--set-aside", epochs=2)) == 0
+    now = results(output)
+    assert len(now) == 4 and set(made.values()) < set(now.values())  # the old ones are kept
+    assert not (output / "failures.json").exists()
+
+
+def test_a_failing_run_does_not_stop_the_others(words, tmp_path, capsys):
+    """Seed 1's folder cannot be written to: a file stands in its place."""
+    output = tmp_path / "out"
+    home = output / "caltech101/base/shots_2/IVLP/base2new"
+    home.mkdir(parents=True)
+    (home / "seed1").mkdir()
+    (home / "seed1" / "train").write_text("in the way")
+    assert go(words("--jobs", "1")) == 1
+    assert len(results(output)) == 2 and all("seed2" in name for name in results(output))
+    failures = json.loads((output / "failures.json").read_text())
+    assert [name.split("/")[-2:] for name in failures] == [
+        ["seed1", "train"],
+        ["seed1", "test_new"],
+    ]
+    assert "is not finished" in failures[f"{home.relative_to(output)}/seed1/test_new"]["reason"]
+    said = capsys.readouterr().err
+    assert "2 of 4 runs failed" in said
+    (again,) = (line for line in said.splitlines() if "repeat just these" in line)
+    assert "--seeds 1 " in again and "OPTIM.MAX_EPOCH 1" in again
+
+    (home / "seed1" / "train").unlink()
+    assert go(words("--seeds", "1")) == 0
+    assert len(results(output)) == 4 and not (output / "failures.json").exists()
+
+
+def test_a_test_needs_a_finished_training(words, capsys):
+    assert go(words("--seeds", "1", "--only", "test")) == 1
+    assert "seed1/train is not finished" in capsys.readouterr().err
+
+
+def wait_for_checkpoint(output: Path) -> None:
+    deadline = time.monotonic() + 120
+    while not list(output.rglob("checkpoint")):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_killed_and_started_again_nothing_is_lost_or_done_twice(words, tmp_path):
+    """SIGKILL in the middle of a training: it goes on from its last epoch, once."""
+    output = tmp_path / "out"
+    flags = ("--seeds", "1", "--jobs", "1")
+    first = start(words(*flags, epochs=40))
+    wait_for_checkpoint(output)
+    first.kill()
+    first.wait()
+    assert not results(output)
+    assert go(words(*flags, epochs=40)) == 0
+    assert len(results(output)) == 2
+    epochs = trained_epochs(output)
+    # One epoch may be repeated where it was logged, but not yet saved.
+    assert set(epochs) == set(range(1, 41)) and len(epochs) <= 41
+
+
+def test_two_runners_on_one_folder_share_the_work(words, tmp_path):
+    output = tmp_path / "out"
+    other = start(words("--jobs", "1", epochs=10))
+    wait_for_checkpoint(output)
+    assert go(words("--jobs", "2", epochs=10)) == 0
+    assert other.wait(timeout=120) == 0, other.stderr.read()
+    assert len(results(output)) == 4
+    assert sorted(trained_epochs(output)) == sorted([*range(1, 11)] * 2)
+    assert not list(output.rglob("log.txt-*"))  # no run was begun twice
+
+
+def test_an_interrupted_runner_says_how_to_go_on(words, tmp_path):
+    runner = start(words("--seeds", "1", epochs=500))
+    wait_for_checkpoint(tmp_path)
+    runner.send_signal(signal.SIGTERM)
+    said = runner.communicate(timeout=60)[1]
+    assert runner.returncode == 130
+    assert "Interrupted. To go on: python -m benchmark.run" in said
+    assert not results(tmp_path / "out")
+
+
+def test_a_folder_is_claimed_once(tmp_path):
+    with claim(tmp_path) as mine, claim(tmp_path) as other:
+        assert mine and not other
+    with claim(tmp_path) as mine:
+        assert mine
+
+
+class Sender(list):
+    send = list.append
+
+
+class Alive:
+    """A runner that lives for ever."""
+
+    def recv(self):
+        time.sleep(60)
+
+
+def test_a_worker_sees_its_gpu_alone_and_leaves_busy_folders(tmp_path, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
+    call, sender = Call((), tmp_path / "seed1" / "train", True), Sender()
+    monkeypatch.setattr(os, "setpgid", lambda *_: None)  # this process stays in its group
+    with claim(tmp_path / "seed1"):
+        work([call], "3", False, sender, Alive())
+    assert sender == [BUSY]
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "3"
+
+
+def test_runs_are_spread_over_the_gpus():
+    assert slots(["0", "1"], 5) == ["0", "1", "0", "1", "0"]
+    assert slots([None], 2) == [None, None]
+
+
+def test_prompts_of_another_training_are_not_tested(words, tmp_path, capsys):
+    """A quick try lies where the protocol's training belongs."""
+    output = tmp_path / "out"
+    assert go(words("--seeds", "1", "--only", "train")) == 0
+    assert go(words("--seeds", "1", epochs=2)) == 1
+    said = capsys.readouterr().err
+    assert "is not finished, or of another configuration" in said
+    assert [Path(name).parent.name for name in results(output)] == ["train"]
+
+
+def test_what_was_tested_before_a_new_training_is_tested_again(words, tmp_path):
+    """The training was redone by hand, with --overwrite: its earlier test is laid aside."""
+    output = tmp_path / "out"
+    assert go(words("--seeds", "1")) == 0
+    training = next(output.rglob("train/results.json"))
+    os.utime(training)
+    assert go(words("--seeds", "1")) == 0
+    tests = sorted(output.rglob("test_new*/results.json"))
+    assert len(tests) == 2 and tests[0].stat().st_mtime > training.stat().st_mtime
+
+
+def test_a_run_that_has_just_begun_by_hand_is_left_alone(words, tmp_path, capsys):
+    """Without a checkpoint yet, it looks like what a killed run left: its lock tells."""
+    from trainers.locks import claim as lock
+
+    output = tmp_path / "out"
+    folder = output / "caltech101/base/shots_2/IVLP/base2new/seed1/train"
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text("SEED: 1")
+    with lock(folder):
+        assert go(words("--seeds", "1", "--only", "train")) == 1
+        assert (folder / "config.yaml").exists()
+    assert "in use by the run of process" in capsys.readouterr().err
+
+
+def test_processes_are_forked_before_anybody_asks_for_gpus():
+    """Else "Cannot re-initialize CUDA in forked subprocess" ends every run on a GPU."""
+    from benchmark.runner import PRELOAD
+
+    code = (
+        f"import importlib, os, sys\n"
+        f"for name in {PRELOAD!r}: importlib.import_module(name)\n"
+        "import torch\n"
+        "assert not {'clip', 'train'} & set(sys.modules)\n"
+        "pid = os.fork()\n"
+        "if pid == 0: os._exit(torch.cuda._is_in_bad_fork())\n"
+        "sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
