@@ -6,6 +6,7 @@ What depends on data or weights (a depth the backbone does not have) is told whe
 import math
 from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatch
+from functools import cache
 from typing import Any, NamedTuple
 
 from dassl.data.transforms.transforms import AVAI_CHOICES, INTERPOLATION_MODES
@@ -147,8 +148,13 @@ def check_values(values: Mapping[str, Any]) -> None:
         )
 
 
+@cache
+def _rules_of(key: str) -> list[Rule]:
+    return [rule for pattern, rule in RULES.items() if fnmatch(key, pattern)][:1]
+
+
 def _rules(key: str, value: Any) -> list[Rule]:
-    found = [rule for pattern, rule in RULES.items() if fnmatch(key, pattern)][:1]
+    found = list(_rules_of(key))
     if isinstance(value, float):
         found.insert(0, FINITE)
     if isinstance(value, int) and key != "SEED":
