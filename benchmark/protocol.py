@@ -157,7 +157,7 @@ def select(
 ) -> Protocol:
     """The part of a protocol that is asked for; what is not named stays as it is.
 
-    `trainers` may be any registered ones, or "all"; `seeds` any; data sets and shots are the
+    `trainers` may be any registered ones, or "all" that have settings; `seeds` any; data sets and shots are the
     protocol's. A data set that is tested on brings its training along.
 
     Raises:
@@ -191,7 +191,8 @@ def _ask_rows(protocol: Protocol, trainers: Sequence[str]) -> dict:
         if list(trainers) == [own]:
             return dict(protocol.rows)
         raise ValueError(f"The rows of {protocol.name} are variants of {own}: drop --trainers.")
-    asked = known if list(trainers) == ["all"] else list(trainers)
+    with_settings = [name for name in known if (CONFIGS / "trainers" / name).is_dir()]
+    asked = with_settings if list(trainers) == ["all"] else list(trainers)
     wrong = [trainer for trainer in asked if trainer not in known]
     if wrong:
         raise ValueError(f"Unknown method {', '.join(wrong)}: choose {', '.join(known)}, or all.")
