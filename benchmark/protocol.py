@@ -157,8 +157,8 @@ def select(
 ) -> Protocol:
     """The part of a protocol that is asked for; what is not named stays as it is.
 
-    `trainers` may be any registered ones, or "all" that have settings; `seeds` any; data sets and shots are the
-    protocol's. A data set that is tested on brings its training along.
+    `trainers` may be any registered ones, or "all" that have settings; `seeds` any; data sets and
+    shots are the protocol's. A data set that is tested on brings its training along.
 
     Raises:
         ValueError: a trainer, data set or number of shots that the protocol cannot have.
