@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from dassl.engine import TRAINER_REGISTRY
+
 from benchmark.protocol import Protocol
 from trainers.config import CONFIGS
 
@@ -84,8 +86,10 @@ class Run:
 
 
 def learns(trainer: str) -> bool:
-    """Whether a method is trained: names that begin with Zeroshot are not, as in the family."""
-    return not trainer.startswith("Zeroshot")
+    """Whether a method is trained, as its class says; one that is not known here is."""
+    if trainer not in TRAINER_REGISTRY.registered_names():
+        return True
+    return getattr(TRAINER_REGISTRY.get(trainer), "learns", True)
 
 
 def settings(trainer: str, stem: str, shots: int) -> Path:

@@ -36,6 +36,7 @@ class PromptTrainer(TrainerX):
 
     node: str  # the method's own config: cfg.TRAINER.<node>, with at least PREC
     training_only: tuple[str, ...] = ("PREC",)  # its keys that trained prompts do not depend on
+    learns: bool = True  # whether there is anything to train
     loaded: Mapping | None = None  # path and epoch of the checkpoint that is evaluated
 
     @property

@@ -25,6 +25,7 @@ class ZeroshotCLIP(PromptTrainer):
     """CLIP as it is; training does nothing but evaluate."""
 
     node = "ZSCLIP"
+    learns = False
 
     def build_prompted(self, names: list[str], generator: torch.Generator) -> PromptedCLIP:
         template = self.options.TEMPLATE or template_for(self.cfg.DATASET.NAME, {})

@@ -86,9 +86,10 @@ def test_a_checkpoint_that_cannot_be_written(
         resumes()
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_read_only_output_folder(words, ends, tmp_path):
     (tmp_path / "cut").mkdir(mode=0o555)
+    if os.access(tmp_path / "cut", os.W_OK):
+        pytest.skip("this user, root for one, may write everywhere")
     said = ends(5, words("CoOp", "cut"))
     assert "Permission denied" in said and "use another folder" in said
     assert not list((tmp_path / "cut").iterdir())
