@@ -86,8 +86,10 @@ def move_names(sentences: Sentences, names: Sequence[str], position: str) -> Sen
         raise ValueError(
             f'CLASS_TOKEN_POSITION "{position}" is unknown: choose {", ".join(POSITIONS)}.'
         )
+    if position == "end":
+        return sentences
     count = int(sentences.source.max()) + 1
-    before = {"end": count, "middle": count // 2, "front": 0}[position]
+    before = count // 2 if position == "middle" else 0
     order = torch.arange(sentences.tokens.shape[1]).repeat(len(names), 1)
     for row, length in zip(order, (tokenize(names).end - 1).tolist(), strict=True):
         name, behind = row[1 + count : 1 + count + length], row[1 + before : 1 + count]
