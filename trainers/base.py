@@ -7,13 +7,12 @@ what its loss is. Of Dassl only the public surface is used.
 import functools
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from dassl.engine import TrainerX
-from dassl.metrics import compute_accuracy
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import load_checkpoint, load_pretrained_weights
 from torch import Tensor, nn
@@ -26,6 +25,7 @@ from trainers.results import images_digest, write_results
 logger = logging.getLogger("dassl")
 
 MODEL_NAME = "prompt_learner"  # folder of the checkpoints, as in CoOp
+Gradients = Sequence[Tensor | None]
 
 
 class PromptTrainer(TrainerX):
@@ -103,11 +103,48 @@ class PromptTrainer(TrainerX):
 
     def forward_backward(self, batch: Mapping) -> dict[str, float]:
         images, labels = self.parse_batch_train(batch)
+        return self.update(*self.compute(images, labels))
+
+    def compute(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Gradients]:
+        """What a step computes on the device, without changing anything or waiting for it.
+
+        Args:
+            images: (B, 3, H, W).
+            labels: (B,).
+
+        Returns:
+            The values of the log (`value_names` has their names: loss, acc, the terms), and the
+            gradients of `learned`.
+        """
         terms, logits = self.loss_terms(images, labels)
-        loss = sum(terms.values())
-        self._check_loss(loss, terms)
-        self.optim.zero_grad()
-        self.backward(terms)
+        values = self.values(terms, logits, labels)
+        return values, self.gradients(terms)
+
+    def values(self, terms: Mapping[str, Tensor], logits: Tensor, labels: Tensor) -> Tensor:
+        """Loss, accuracy and terms, one vector: a single copy brings them all to the CPU."""
+        accuracy = 100 * (logits.argmax(dim=1) == labels).float().mean()
+        summary = {"loss": sum(terms.values()), "acc": accuracy, **terms}
+        self.value_names = tuple(summary)
+        return torch.stack([value.detach().float() for value in summary.values()])
+
+    def gradients(self, terms: Mapping[str, Tensor]) -> Gradients:
+        """Gradients of the terms' sum, scaled; a method may combine the terms otherwise.
+
+        One for each of `learned`, None for one that the terms do not depend on.
+        """
+        loss = self.scaled(sum(terms.values()))
+        return torch.autograd.grad(loss, self.learned, allow_unused=True)
+
+    def update(self, values: Tensor, gradients: Gradients) -> dict[str, float]:
+        """Step with what `compute` returned; gives the values of the log by name.
+
+        Raises:
+            FloatingPointError: a loss that is infinite or NaN; nothing was changed.
+        """
+        summary = dict(zip(self.value_names, values.tolist(), strict=True))
+        self._check_loss(summary)
+        for parameter, gradient in zip(self.learned, gradients, strict=True):
+            parameter.grad = gradient
         if self.scaler is None:
             self.optim.step()
         else:
@@ -115,12 +152,12 @@ class PromptTrainer(TrainerX):
             self.scaler.update()
         if self.batch_idx + 1 == self.num_batches:
             self.update_lr()
-        summary = {"loss": loss, "acc": compute_accuracy(logits, labels)[0], **terms}
-        return {name: value.item() for name, value in summary.items()}
+        return summary
 
-    def backward(self, terms: Mapping[str, Tensor]) -> None:
-        """Set the gradients of the terms' sum; a method may combine the terms otherwise."""
-        self.scaled(sum(terms.values())).backward()
+    @property
+    def learned(self) -> list[nn.Parameter]:
+        """What is learned."""
+        return [p for p in self.model.learner.parameters() if p.requires_grad]
 
     def scaled(self, loss: Tensor) -> Tensor:
         """The loss times the gradient scaler's factor, where there is one."""
@@ -138,12 +175,13 @@ class PromptTrainer(TrainerX):
             write_results(self, evaluation_seconds=time.monotonic() - start)
         return accuracy
 
-    def _check_loss(self, loss: Tensor, terms: Mapping[str, Tensor]) -> None:
+    def _check_loss(self, summary: Mapping[str, float]) -> None:
         """FloatingPointError for a loss from which a step could only spoil the prompts."""
         try:
-            self.detect_anomaly(loss)
+            self.detect_anomaly(torch.tensor(summary["loss"]))
         except FloatingPointError as error:
-            told = ", ".join(f"{name} {value.item():.4g}" for name, value in terms.items())
+            terms = [name for name in summary if name not in ("loss", "acc")]
+            told = ", ".join(f"{name} {summary[name]:.4g}" for name in terms)
             raise FloatingPointError(
                 f"{error} Terms of the loss: {told}; learning rate {self.get_current_lr():.4g}. "
                 "Checkpoints written before are kept as they are."

@@ -10,6 +10,7 @@ from yacs.config import CfgNode
 
 from prompting import word_vectors
 from prompting.templates import PROGRAD, template_for
+from trainers.base import Gradients
 from trainers.coop import CoOp, start_words
 
 
@@ -67,11 +68,10 @@ class ProGrad(CoOp):
         distance = F.cross_entropy(logits / temperature, general) * temperature**2
         return {"loss_ce": F.cross_entropy(logits, labels), "loss_general": distance}, logits
 
-    def backward(self, terms: Mapping[str, Tensor]) -> None:
-        parameters = list(self.model.learner.parameters())
+    def gradients(self, terms: Mapping[str, Tensor]) -> Gradients:
         general = torch.autograd.grad(
-            self.scaled(terms["loss_general"]), parameters, retain_graph=True
+            self.scaled(terms["loss_general"]), self.learned, retain_graph=True
         )
-        special = torch.autograd.grad(self.scaled(terms["loss_ce"]), parameters)
-        for parameter, own, other in zip(parameters, special, general, strict=True):
-            parameter.grad = project(own, other, self.cfg.LOSS.LAMBDA)
+        special = torch.autograd.grad(self.scaled(terms["loss_ce"]), self.learned)
+        strength = self.cfg.LOSS.LAMBDA
+        return [project(*pair, strength) for pair in zip(special, general, strict=True)]
