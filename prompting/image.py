@@ -12,6 +12,23 @@ from torch import Tensor
 from prompting.blocks import run_block
 
 
+def embed_image(model: CLIP, images: Tensor) -> Tensor:
+    """What stands in front of the first layer, whatever the prompts: [CLS] and the patches.
+
+    Args:
+        images: (B, 3, H, W), normalised, at the model's resolution.
+
+    Returns:
+        (B, 1 + N, d), behind `ln_pre`; of a ResNet tower the images as they are.
+    """
+    visual = model.visual
+    if not isinstance(visual, VisionTransformer):
+        return images
+    x = visual.conv1(images.type(model.dtype)).flatten(2).transpose(1, 2)  # (B, N, d)
+    x = torch.cat([visual.class_embedding.type(x.dtype).expand(len(x), 1, -1), x], dim=1)
+    return visual.ln_pre(x + visual.positional_embedding.type(x.dtype))
+
+
 def encode_image(
     model: CLIP,
     images: Tensor,
@@ -21,7 +38,8 @@ def encode_image(
     """Features of the images, not normalised: (B, D) in the model's dtype.
 
     Args:
-        images: (B, 3, H, W), normalised, at the model's resolution.
+        images: (B, 3, H, W), normalised, at the model's resolution; or what `embed_image` made of
+            them, where the same images go through the tower more than once.
         prompts: (J, T, d), or J tensors (T, d). Layer 1 appends T tokens behind the patches, after
             the positional embedding and before `ln_pre`; layers 2..J overwrite them at their input;
             deeper layers keep what flows through (IVLP, MaPLe's code base). None of them gives
@@ -31,16 +49,23 @@ def encode_image(
     visual = model.visual
     if not isinstance(visual, VisionTransformer):
         return model.encode_image(images)
-    x = visual.conv1(images.type(model.dtype)).flatten(2).transpose(1, 2)  # (B, N, d)
-    x = torch.cat([visual.class_embedding.type(x.dtype).expand(len(x), 1, -1), x], dim=1)
-    x = x + visual.positional_embedding.type(x.dtype)
+    x = embed_image(model, images) if images.ndim == 4 else images
     layers = [prompt.type(x.dtype) for prompt in prompts]
-    if layers:
-        x = torch.cat([x, layers[0].expand(len(x), -1, -1)], dim=1)
-    x = visual.ln_pre(x)
+    own = x.shape[1]
+    last = visual.transformer.layers - 1
     for index, block in enumerate(visual.transformer.resblocks):
-        if 0 < index < len(layers):
-            prompt = layers[index].expand(len(x), -1, -1)
-            x = torch.cat([x[:, : -prompt.shape[1]], prompt], dim=1)
-        x, _ = run_block(block, x, adapter=adapters[index] if index < len(adapters) else None)
+        if index < len(layers):
+            prompt = visual.ln_pre(layers[0]) if index == 0 else layers[index]
+            x = torch.cat([x, prompt.expand(len(x), -1, -1)], dim=1)
+        needed = None
+        if index == last:  # only [CLS] is read
+            needed = _leading(1)
+        elif index + 1 < len(layers):  # the next layer's prompts take the place of these
+            needed = _leading(own)
+        adapter = adapters[index] if index < len(adapters) else None
+        x, _ = run_block(block, x, adapter=adapter, needed=needed)
     return visual.ln_post(x[:, 0]) @ visual.proj
+
+
+def _leading(count: int) -> Callable[[Tensor], Tensor]:
+    return lambda x: x[:, :count]

@@ -5,13 +5,15 @@ Letters: B images, C classes, D joint width.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from prompting.backbone import Backbone, require_transformer
-from prompting.image import encode_image
+from prompting.cache import cached
+from prompting.image import embed_image, encode_image
 from prompting.precision import autocast
 from prompting.regularizers import correct_drift
 from prompting.templates import class_prompts
@@ -73,6 +75,11 @@ class PromptedCLIP(nn.Module):
             text = self.correct(self.text_features(text_prompts))
         return self.logits(image, text)
 
+    def embed(self, images: Tensor) -> Tensor:
+        """What `image_features` takes in place of images (B, 3, H, W) that it sees twice."""
+        with autocast(self.precision, self.device):
+            return embed_image(self.clip, images)
+
     def image_features(self, images: Tensor, prompts: Sequence[Tensor] = ()) -> Tensor:
         """Normalised features (B, D), fp32; without prompts those of the frozen CLIP."""
         with autocast(self.precision, self.device):
@@ -116,10 +123,27 @@ def frozen_text_features(
 ) -> Tensor:
     """Text features of the frozen CLIP, averaged over the templates: (C, D), fp32, normalised.
 
+    They are kept on disk for the next run, see `prompting/cache.py`.
+
     Args:
         normalize: average normalised features (CLIP's and CoOp's ensembles) instead of those that
             the tower gives (PromptSRC).
     """
+    key = {
+        "backbone": backbone.sha256,
+        "precision": backbone.precision,
+        "names": list(names),
+        "templates": list(templates),
+        "normalize": normalize,
+    }
+    shape = (len(names), backbone.model.text_projection.shape[1])
+    compute = partial(_frozen_text_features, backbone, names, templates, normalize)
+    return cached(key, shape, backbone.device, compute)
+
+
+def _frozen_text_features(
+    backbone: Backbone, names: Sequence[str], templates: Sequence[str], normalize: bool
+) -> Tensor:
     # Template by template, so that the sentences of a chunk share their first words.
     texts = [text for template in templates for text in class_prompts(names, template)]
     with autocast(backbone.precision, backbone.device):

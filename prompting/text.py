@@ -15,9 +15,9 @@ from dataclasses import dataclass, replace
 import clip
 import torch
 from clip.model import CLIP
-from torch import Tensor
+from torch import Tensor, nn
 
-from prompting.blocks import causal_mask, run_block
+from prompting.blocks import causal_mask, keys_and_values, run_block
 
 CONTEXT_LENGTH = 77
 MEASURED_LENGTH = 512  # texts are tokenised up to here, so that an error can name their length
@@ -147,17 +147,38 @@ def encode_text(
         if index == 0:
             head, tail = head + positions[:shared], tail + positions[shared:]
         adapter = adapters[index] if index < len(adapters) else None
+        if index == model.transformer.layers - 1:
+            break  # of the last block nothing is read but [EOT]
         head, prefix = run_block(block, head, masks[0], adapter=adapter)
         tail, _ = run_block(block, tail, masks[1], prefix, adapter=adapter)
-    rows = torch.arange(len(tail), device=x.device)
-    last = tail[rows, sentences.end.repeat(images) - shared]
+    ends = sentences.end.repeat(images) - shared
+    last = _at_ends(block, head, tail, masks[1], ends, adapter)
     features = model.ln_final(last).type(model.dtype) @ model.text_projection
     return features.view(images, len(x), -1) if per_image else features
 
 
+def _at_ends(
+    block: nn.Module,
+    head: Tensor,
+    tail: Tensor,
+    mask: Tensor,
+    ends: Tensor,
+    adapter: Callable[[Tensor], Tensor] | None,
+) -> Tensor:
+    """The last block's output at each sentence's [EOT] (N, d), where N sentences end at `ends`."""
+    rows = torch.arange(len(tail), device=tail.device)
+
+    def needed(x: Tensor) -> Tensor:
+        return x[rows, ends][:, None]
+
+    prefix = keys_and_values(block, head)
+    x, _ = run_block(block, tail, mask[ends][:, None, None], prefix, adapter, needed)
+    return x[:, 0]
+
+
 def _masks(head: Tensor, tail: Tensor) -> tuple[Tensor, Tensor]:
     shared, own = head.shape[1], tail.shape[1]
-    return causal_mask(shared, 0, head.device), causal_mask(own, shared, head.device)
+    return causal_mask(shared, 0, head), causal_mask(own, shared, head)
 
 
 def _share_less(head: Tensor, tail: Tensor, shared: int) -> tuple[Tensor, Tensor]:

@@ -20,6 +20,7 @@ from yacs.config import CfgNode
 
 from prompting import Backbone, PromptedCLIP, load_backbone
 from prompting.precision import check_precision, needs_scaler
+from trainers.capture import Captured
 from trainers.results import images_digest, write_results
 
 logger = logging.getLogger("dassl")
@@ -92,6 +93,9 @@ class PromptTrainer(TrainerX):
             self.sched = build_lr_scheduler(self.optim, cfg.OPTIM)
         if needs_scaler(self.options.PREC, self.device):
             self.scaler = torch.amp.GradScaler("cuda")
+        # Upstream's configuration has no such key.
+        captured = cfg.TRAIN.get("CUDA_GRAPH", True)
+        self.step = Captured(self.compute) if captured else self.compute
         self.register_model(MODEL_NAME, learner, self.optim, self.sched)
 
     @property
@@ -103,7 +107,7 @@ class PromptTrainer(TrainerX):
 
     def forward_backward(self, batch: Mapping) -> dict[str, float]:
         images, labels = self.parse_batch_train(batch)
-        return self.update(*self.compute(images, labels))
+        return self.update(*self.step(images, labels))
 
     def compute(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Gradients]:
         """What a step computes on the device, without changing anything or waiting for it.

@@ -8,7 +8,7 @@ from prompting import Consistency, PromptedCLIP, consistency
 
 def consistency_terms(
     model: PromptedCLIP,
-    images: Tensor,
+    embedded: Tensor,
     image: Tensor,
     text: Tensor,
     logits: Tensor,
@@ -18,13 +18,13 @@ def consistency_terms(
 
     Args:
         model: built with templates.
-        images: (B, 3, H, W).
+        embedded: the images, as `model.embed` gives them.
         image, text: prompted features (B, D) and (C, D), normalised.
         logits: (B, C).
         weights: of the three terms.
     """
     with torch.no_grad():
-        frozen_image = model.image_features(images)
+        frozen_image = model.image_features(embedded)
         frozen_logits = model.logits(frozen_image, model.frozen_text)
     term = consistency(image, frozen_image, text, model.frozen_text, logits, frozen_logits)
     return {f"loss_{name}": weights[i] * term[i] for i, name in enumerate(Consistency._fields)}

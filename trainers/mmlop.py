@@ -92,7 +92,8 @@ class MMLoP(PromptTrainer):
     def loss_terms(self, images: Tensor, labels: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         options, model = self.options, self.model
         text_prompts, vision_prompts = model.learner()
-        image = model.image_features(images, vision_prompts)
+        embedded = model.embed(images)
+        image = model.image_features(embedded, vision_prompts)
         plain_text = model.text_features(text_prompts)
         text = model.correct(plain_text)
         logits = model.logits(image, text)
@@ -104,5 +105,5 @@ class MMLoP(PromptTrainer):
                 text=options.TEXT_LOSS_WEIGHT,
                 logits=options.LOGITS_LOSS_WEIGHT,
             )
-            terms.update(consistency_terms(model, images, image, held, logits, weights))
+            terms.update(consistency_terms(model, embedded, image, held, logits, weights))
         return terms, logits

@@ -41,11 +41,12 @@ class PromptSRC(IVLP):
     def loss_terms(self, images: Tensor, labels: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         options, model = self.options, self.model
         text_prompts, vision_prompts = model.learner()
-        image = model.image_features(images, vision_prompts)
+        embedded = model.embed(images)
+        image = model.image_features(embedded, vision_prompts)
         text = model.text_features(text_prompts)
         logits = model.logits(image, text)
         weights = Consistency(options.IMAGE_LOSS_WEIGHT, options.TEXT_LOSS_WEIGHT, logits=1.0)
-        terms = consistency_terms(model, images, image, text, logits, weights)
+        terms = consistency_terms(model, embedded, image, text, logits, weights)
         return {"loss_ce": F.cross_entropy(logits, labels), **terms}, logits
 
     def after_epoch(self) -> None:

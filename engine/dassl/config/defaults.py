@@ -139,6 +139,7 @@ def _train() -> CfgNode:
     node = CfgNode()
     node.CHECKPOINT_FREQ = 0  # epochs; below 1: save after the last epoch only
     node.CHECKPOINT_STEPS = 0  # steps (not upstream's); below 1: none within an epoch
+    node.CUDA_GRAPH = True  # on a GPU run steps as a CUDA graph (not upstream's)
     node.PRINT_FREQ = 10  # batches
     node.COUNT_ITER = "train_x"
     return node

@@ -1,0 +1,98 @@
+"""A step as one CUDA graph.
+
+At batch 4 a GPU waits for Python: a step is some two thousand small kernels, and launching them
+takes longer than running them. A graph is recorded once and launched as a whole. It must compute
+what the step computes: the first batch goes through both, and where they differ, or where recording
+fails, steps stay as they are, with a warning.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+logger = logging.getLogger("dassl")
+
+Outputs = tuple[Tensor, Sequence[Tensor | None]]
+WARM_UP = 3  # calls before recording, as PyTorch asks for: libraries choose their kernels in them
+TOLERANCE = 0.01  # largest difference between step and graph, relative to the norm
+
+
+class Captured:
+    """Calls a function of tensors, from its second call on by a CUDA graph if they are on a GPU.
+
+    The function reads parameters where they lie, changes nothing, and does not wait for the GPU; it
+    returns one tensor and a sequence of tensors or Nones. What a call returns is overwritten by the
+    next one. Inputs of another shape than the first go through the function itself.
+    """
+
+    def __init__(self, function: Callable[..., Outputs]) -> None:
+        self.function = function
+        self.inputs: tuple[Tensor, ...] | None = None  # the memory that the graph reads
+        self.outputs: Outputs | None = None  # and writes
+        self.replay: Callable[[], None] | None = None
+        self.given_up = False
+
+    def __call__(self, *inputs: Tensor) -> Outputs:
+        if self.given_up or not self.suits(inputs):
+            return self.function(*inputs)
+        if self.inputs is None:
+            return self._begin(inputs)
+        if [i.shape for i in inputs] != [i.shape for i in self.inputs]:
+            return self.function(*inputs)
+        return self._replay(inputs)
+
+    def suits(self, inputs: Sequence[Tensor]) -> bool:
+        """Whether there can be a graph for such inputs."""
+        return all(i.is_cuda for i in inputs)
+
+    def record(self) -> Callable[[], None]:
+        """Record the function on `inputs` to `outputs`; returns what runs it again."""
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(WARM_UP):
+                self.function(*self.inputs)
+        torch.cuda.current_stream().wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            self.outputs = self.function(*self.inputs)
+        return graph.replay
+
+    def _begin(self, inputs: Sequence[Tensor]) -> Outputs:
+        """The first call: the function's own results, and a graph if it gives the same."""
+        self.inputs = tuple(i.clone() for i in inputs)
+        expected = self.function(*inputs)
+        try:
+            self.replay = self.record()
+            found = self._replay(inputs)
+        except RuntimeError as error:  # whatever CUDA does not record
+            reason = str(error).strip().splitlines()[0]
+        else:
+            difference = _difference(found, expected)
+            if difference <= TOLERANCE:
+                logger.info("Steps run as a CUDA graph (difference %.1e)", difference)
+                return expected
+            reason = f"its results differ by {difference:.1e}"
+        self.given_up, self.replay, self.outputs = True, None, None
+        logger.warning("Steps do not run as a CUDA graph: %s", reason)
+        return expected
+
+    def _replay(self, inputs: Sequence[Tensor]) -> Outputs:
+        for memory, given in zip(self.inputs, inputs, strict=True):
+            memory.copy_(given, non_blocking=True)
+        self.replay()
+        return self.outputs
+
+
+def _difference(found: Outputs, expected: Outputs) -> float:
+    """The largest difference of two results' tensors, relative to the norm of the expected one."""
+    pairs = zip((found[0], *found[1]), (expected[0], *expected[1]), strict=True)
+    differences = [
+        ((one - other).norm() / other.norm().clamp(min=1e-12)).item()
+        for one, other in pairs
+        if other is not None and other.numel()
+    ]
+    # NaN in both is a loss that the trainer will stop at; in one of them it is a difference.
+    return max(d if d == d else float("inf") for d in differences)
