@@ -63,7 +63,7 @@ def encode_image(
         elif index + 1 < len(layers):  # the next layer's prompts take the place of these
             needed = _leading(own)
         adapter = adapters[index] if index < len(adapters) else None
-        x, _ = run_block(block, x, adapter=adapter, needed=needed)
+        x = run_block(block, x, adapter=adapter, needed=needed)
     return visual.ln_post(x[:, 0]) @ visual.proj
 
 

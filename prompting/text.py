@@ -1,23 +1,24 @@
 """The prompted text encoder over an unmodified CLIP.
 
-Letters: B images, C classes, L tokens, P leading tokens that all classes share, T prompt tokens,
-J prompted layers, d width, D joint width.
+Letters: B images, C classes, L tokens, P leading tokens that all classes share, N other tokens of
+all classes, T prompt tokens, J prompted layers, d width, D joint width.
 
-The tower is causal, so two parts of the work can be left out without changing the result:
-nothing after the end-of-text token is computed, and the tokens before the first one that differs
-between the classes ([SOS], the prompt, frozen context words) run once for all classes, which attend
-to their keys and values.
+The tower is causal, so much of the work can be left out without changing the result: nothing after
+the end-of-text token is computed, the tokens before the first one that differs between the classes
+([SOS], the prompt, frozen context words) run once for all of them, and in the last layer only [EOT]
+goes on.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields
 
 import clip
 import torch
 from clip.model import CLIP
-from torch import Tensor, nn
+from torch import Tensor
 
-from prompting.blocks import causal_mask, keys_and_values, run_block
+from prompting.blocks import run_block
+from prompting.packing import Packing, pack
 
 CONTEXT_LENGTH = 77
 MEASURED_LENGTH = 512  # texts are tokenised up to here, so that an error can name their length
@@ -32,19 +33,23 @@ class Sentences:
         tokens: (C, L), L the longest sentence with its [SOS] and [EOT].
         end: (C,) position of [EOT].
         source: (C, L) which of the prompt's T tokens replaces this one, -1 for none.
-        slots: where the first replaced token of any sentence stands, and one past the last.
-        shared: P, how many leading tokens are the same for all; at least [SOS].
+        packing: all tokens end to end, those that all sentences share once.
+        unshared: the same where each class has prompts of its own, so that only [SOS] is shared.
     """
 
     tokens: Tensor
     end: Tensor
     source: Tensor
-    slots: tuple[int, int]
-    shared: int
+    packing: Packing
+    unshared: Packing
+
+    @property
+    def shared(self) -> int:
+        """P, how many leading tokens are the same for all; at least [SOS]."""
+        return self.packing.shared
 
     def to(self, device: torch.device) -> "Sentences":
-        tensors = {name: getattr(self, name).to(device) for name in ("tokens", "end", "source")}
-        return replace(self, **tensors)
+        return Sentences(*(getattr(self, field.name).to(device) for field in fields(self)))
 
 
 def tokenize(texts: Sequence[str], prompt: int = 0) -> Sentences:
@@ -100,14 +105,13 @@ def move_names(sentences: Sentences, names: Sequence[str], position: str) -> Sen
 
 
 def _sentences(tokens: Tensor, end: Tensor, source: Tensor) -> Sentences:
-    """With what follows from the tokens: where slots are, and how far the sentences agree."""
-    used = (source >= 0).any(dim=0).nonzero().flatten().tolist()
-    slots = (used[0], used[-1] + 1) if used else (1, 1)
+    """With what follows from the tokens: how far the sentences agree."""
     visible = torch.where(source >= 0, -1 - source, tokens)  # what stands in a slot is not seen
     differs = (visible != visible[0]).any(dim=0)
     common = int(differs.int().argmax()) if differs.any() else tokens.shape[1]
     # Each sentence keeps at least its own [EOT]: its output is the sentence's feature.
-    return Sentences(tokens, end, source, slots, min(common, int(end.min())))
+    shared = min(common, int(end.min()))
+    return Sentences(tokens, end, source, pack(end, source, shared), pack(end, source, 1))
 
 
 def encode_text(
@@ -129,82 +133,24 @@ def encode_text(
     """
     prompts = [None if p is None else p.type(model.dtype) for p in prompts]
     per_image = [len(p) for p in prompts if p is not None and p.ndim == 4]
-    images = max(per_image, default=1)
-    x = model.token_embedding(sentences.tokens).type(model.dtype)
-    positions = model.positional_embedding[: x.shape[1]].type(model.dtype)
-    shared = sentences.shared
-    head = x[:1, :shared].expand(images, -1, -1)
-    tail = x[:, shared:].expand(images, -1, -1, -1).flatten(0, 1)
-    masks = _masks(head, tail)
+    packing, last = sentences.packing, model.transformer.layers - 1
+    x = model.token_embedding(sentences.tokens[packing.row, packing.column]).type(model.dtype)
+    x = x.expand(max(per_image, default=1), -1, -1)  # (1 or B, P + N, d)
     for index, block in enumerate(model.transformer.resblocks):
         prompt = prompts[index] if index < len(prompts) else None
         if prompt is not None:
-            if prompt.ndim == 3:  # one a class: from here on the classes share [SOS] alone
-                head, tail = _share_less(head, tail, 1)
-                shared, masks = 1, _masks(head, tail)
-            head = _fill_head(head, prompt, sentences)
-            tail = _fill_tail(tail, prompt, sentences, shared)
+            if prompt.ndim == 3 and packing is not sentences.unshared:
+                x, packing = packing.unpack(x, sentences.unshared), sentences.unshared
+            x = packing.fill(x, prompt)
         if index == 0:
-            head, tail = head + positions[:shared], tail + positions[shared:]
+            x = x + model.positional_embedding[packing.column].type(model.dtype)
         adapter = adapters[index] if index < len(adapters) else None
-        if index == model.transformer.layers - 1:
-            break  # of the last block nothing is read but [EOT]
-        head, prefix = run_block(block, head, masks[0], adapter=adapter)
-        tail, _ = run_block(block, tail, masks[1], prefix, adapter=adapter)
-    ends = sentences.end.repeat(images) - shared
-    last = _at_ends(block, head, tail, masks[1], ends, adapter)
-    features = model.ln_final(last).type(model.dtype) @ model.text_projection
-    return features.view(images, len(x), -1) if per_image else features
-
-
-def _at_ends(
-    block: nn.Module,
-    head: Tensor,
-    tail: Tensor,
-    mask: Tensor,
-    ends: Tensor,
-    adapter: Callable[[Tensor], Tensor] | None,
-) -> Tensor:
-    """The last block's output at each sentence's [EOT] (N, d), where N sentences end at `ends`."""
-    rows = torch.arange(len(tail), device=tail.device)
-
-    def needed(x: Tensor) -> Tensor:
-        return x[rows, ends][:, None]
-
-    prefix = keys_and_values(block, head)
-    x, _ = run_block(block, tail, mask[ends][:, None, None], prefix, adapter, needed)
-    return x[:, 0]
-
-
-def _masks(head: Tensor, tail: Tensor) -> tuple[Tensor, Tensor]:
-    shared, own = head.shape[1], tail.shape[1]
-    return causal_mask(shared, 0, head), causal_mask(own, shared, head)
-
-
-def _share_less(head: Tensor, tail: Tensor, shared: int) -> tuple[Tensor, Tensor]:
-    """Give each class its own copy of the shared tokens (1, P, d) but the first `shared`."""
-    moved = head[:, shared:].expand(len(tail), -1, -1)
-    return head[:, :shared], torch.cat([moved, tail], dim=1)
-
-
-def _fill_head(head: Tensor, prompt: Tensor, sentences: Sentences) -> Tensor:
-    if sentences.slots[0] >= head.shape[1]:
-        return head
-    prompt = prompt[None] if prompt.ndim == 2 else prompt[:, 0]
-    return _fill(head, prompt, sentences.source[:1, : head.shape[1]])
-
-
-def _fill_tail(tail: Tensor, prompt: Tensor, sentences: Sentences, shared: int) -> Tensor:
-    if sentences.slots[1] <= shared:
-        return tail
-    prompt = prompt[None] if prompt.ndim == 2 else prompt
-    return _fill(tail, prompt, sentences.source[:, shared:])
-
-
-def _fill(x: Tensor, prompt: Tensor, source: Tensor) -> Tensor:
-    """x (N, L, d) with prompt (N or 1, T, d) where source (N or 1, L) names one of its tokens."""
-    tokens = torch.take_along_dim(prompt, source.clamp(min=0)[..., None], dim=1)
-    return torch.where((source >= 0)[..., None], tokens, x)
+        if index < last:
+            x = run_block(block, x, packing.attend, adapter)
+        else:  # only [EOT] is read
+            x = run_block(block, x, packing.attend_at_ends, adapter, packing.at_ends)
+    features = model.ln_final(x).type(model.dtype) @ model.text_projection
+    return features if per_image else features[0]
 
 
 @torch.no_grad()

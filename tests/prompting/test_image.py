@@ -3,6 +3,7 @@ import torch
 from clip.model import CLIP
 
 from prompting import encode_image
+from prompting.image import embed_image
 
 
 def reference(model, image, prompts):
@@ -29,7 +30,7 @@ def test_depth_zero_is_clip(tiny_clip):
 
 @pytest.mark.parametrize("depth", [1, 3, 4])
 @pytest.mark.parametrize("count", [1, 4])
-def test_prompted_features_and_gradients(tiny_clip, depth, count):
+def test_prompted_features_and_gradients(tiny_clip, assert_exact, depth, count):
     generator = torch.Generator().manual_seed(1)
     images = torch.randn((3, 3, 32, 32), generator=generator)
     prompts = torch.randn((depth, count, 192), generator=generator).requires_grad_()
@@ -40,15 +41,26 @@ def test_prompted_features_and_gradients(tiny_clip, depth, count):
     expected = torch.stack([reference(tiny_clip, image, prompts) for image in images])
     (expected_gradient,) = torch.autograd.grad((expected * weights).sum(), prompts)
 
-    torch.testing.assert_close(features, expected, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(gradient, expected_gradient, rtol=1e-4, atol=1e-4)
+    assert_exact(features, expected)
+    for got, wanted in zip(gradient, expected_gradient, strict=True):  # layer by layer
+        assert_exact(got, wanted)
     assert gradient.abs().amax(dim=(1, 2)).min() > 1e-4
+
+
+@pytest.mark.parametrize("depth", [0, 2])
+def test_embedded_images_take_the_place_of_images(tiny_clip, depth):
+    images, prompts = torch.randn(3, 3, 32, 32), torch.randn(depth, 4, 192)
+    embedded = embed_image(tiny_clip, images)
+    assert embedded.shape == (3, 17, 192)
+    expected = encode_image(tiny_clip, images, prompts)
+    assert torch.equal(encode_image(tiny_clip, embedded, prompts), expected)
 
 
 def test_a_resnet_tower_is_clip_alone():
     torch.manual_seed(0)
     model = CLIP(32, 32, (1, 1, 1, 1), 64, None, 77, 49408, 64, 1, 1).eval()
     images = torch.randn(2, 3, 32, 32)
+    assert embed_image(model, images) is images
     torch.testing.assert_close(encode_image(model, images), model.encode_image(images))
 
 

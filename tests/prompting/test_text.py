@@ -33,7 +33,7 @@ def test_depth_zero_is_clip(tiny_clip, texts):
 @pytest.mark.parametrize("depth", [1, 3, 4])
 @pytest.mark.parametrize("count", [1, 2, 4])
 @pytest.mark.parametrize("texts", [TEXTS, TEXTS[:1]])
-def test_prompted_features_and_gradients(tiny_clip, depth, count, texts):
+def test_prompted_features_and_gradients(tiny_clip, assert_exact, depth, count, texts):
     generator = torch.Generator().manual_seed(1)
     prompts = torch.randn((depth, count, 128), generator=generator).requires_grad_()
     weights = torch.randn((len(texts), 32), generator=generator)
@@ -43,8 +43,9 @@ def test_prompted_features_and_gradients(tiny_clip, depth, count, texts):
     expected = torch.stack([reference(tiny_clip, text, prompts) for text in texts])
     (expected_gradient,) = torch.autograd.grad((expected * weights).sum(), prompts)
 
-    torch.testing.assert_close(features, expected, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(gradient, expected_gradient, rtol=1e-4, atol=1e-4)
+    assert_exact(features, expected)
+    for got, wanted in zip(gradient, expected_gradient, strict=True):  # layer by layer
+        assert_exact(got, wanted)
     assert gradient.abs().amax(dim=(1, 2)).min() > 1e-3  # every layer's prompt has its effect
 
 
@@ -75,19 +76,24 @@ def placed(count, position):
     return move_names(sentences, NAMES, position)
 
 
-def assert_same(found, expected, weights, *leaves):
+@pytest.fixture
+def assert_same(assert_exact):
     """Values and gradients of a weighted sum."""
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
-    got = torch.autograd.grad((found * weights).sum(), leaves)
-    wanted = torch.autograd.grad((expected * weights).sum(), leaves)
-    for a, b in zip(got, wanted, strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
-        assert b.abs().max() > 1e-3
+
+    def check(found, expected, weights, *leaves):
+        assert_exact(found, expected)
+        got = torch.autograd.grad((found * weights).sum(), leaves)
+        wanted = torch.autograd.grad((expected * weights).sum(), leaves)
+        for a, b in zip(got, wanted, strict=True):
+            assert_exact(a, b)
+            assert b.abs().max() > 1e-3
+
+    return check
 
 
 @pytest.mark.parametrize("position", POSITIONS)
 @pytest.mark.parametrize("count", [1, 4, 5])
-def test_the_class_name_stands_where_coop_puts_it(tiny_clip, position, count):
+def test_the_class_name_stands_where_coop_puts_it(tiny_clip, assert_same, position, count):
     context, weights = torch.randn(count, 128).requires_grad_(), torch.randn(4, 32)
     found = encode_text(tiny_clip, placed(count, position), (context,))
     expected = torch.stack([plain(tiny_clip, name, {0: context}, position) for name in NAMES])
@@ -95,7 +101,7 @@ def test_the_class_name_stands_where_coop_puts_it(tiny_clip, position, count):
 
 
 @pytest.mark.parametrize("position", POSITIONS)
-def test_a_context_for_each_class(tiny_clip, position):
+def test_a_context_for_each_class(tiny_clip, assert_same, position):
     contexts, weights = torch.randn(4, 3, 128).requires_grad_(), torch.randn(4, 32)
     found = encode_text(tiny_clip, placed(3, position), (contexts,))
     expected = torch.stack(
@@ -105,7 +111,7 @@ def test_a_context_for_each_class(tiny_clip, position):
 
 
 @pytest.mark.parametrize("images", [1, 3])
-def test_a_context_for_each_image(tiny_clip, images):
+def test_a_context_for_each_image(tiny_clip, assert_same, images):
     contexts, weights = torch.randn(images, 1, 2, 128).requires_grad_(), torch.randn(images, 4, 32)
     found = encode_text(tiny_clip, placed(2, "end"), (contexts,))
     expected = torch.stack(
@@ -115,7 +121,7 @@ def test_a_context_for_each_image(tiny_clip, images):
 
 
 @pytest.mark.parametrize("position", POSITIONS)
-def test_prompts_for_each_class_in_a_deeper_layer(tiny_clip, position):
+def test_prompts_for_each_class_in_a_deeper_layer(tiny_clip, assert_same, position):
     context, deep = torch.randn(3, 128).requires_grad_(), torch.randn(4, 3, 128).requires_grad_()
     found = encode_text(tiny_clip, placed(3, position), (context, None, deep))
     expected = torch.stack(
@@ -127,7 +133,7 @@ def test_prompts_for_each_class_in_a_deeper_layer(tiny_clip, position):
     assert_same(found, expected, torch.randn(4, 32), context, deep)
 
 
-def test_an_adapter_sees_the_normalised_input_of_its_layer(tiny_clip):
+def test_an_adapter_sees_the_normalised_input_of_its_layer(tiny_clip, assert_same):
     weight, sentences = torch.randn(128, 128).requires_grad_(), tokenize(TEXTS)
     found = encode_text(tiny_clip, sentences, (), (None, lambda x: (x @ weight).tanh()))
     x = tiny_clip.token_embedding(clip.tokenize(TEXTS)) + tiny_clip.positional_embedding
