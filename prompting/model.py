@@ -144,13 +144,13 @@ def frozen_text_features(
 def _frozen_text_features(
     backbone: Backbone, names: Sequence[str], templates: Sequence[str], normalize: bool
 ) -> Tensor:
-    # Template by template, so that the sentences of a chunk share their first words.
-    texts = [text for template in templates for text in class_prompts(names, template)]
     with autocast(backbone.precision, backbone.device):
-        features = encode_texts(backbone.model, texts).float()
+        # Template by template: its sentences share the words in front of the class names.
+        parts = [encode_texts(backbone.model, class_prompts(names, t)) for t in templates]
+    features = torch.stack(parts).float()
     if normalize:
         features = F.normalize(features, dim=-1)
-    return F.normalize(features.view(len(templates), len(names), -1).mean(dim=0), dim=-1)
+    return F.normalize(features.mean(dim=0), dim=-1)
 
 
 def _sentences(

@@ -56,7 +56,8 @@ class Captured:
                 self.function(*self.inputs)
         torch.cuda.current_stream().wait_stream(side)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        # The loader's thread, which pins memory, may go on meanwhile.
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
             self.outputs = self.function(*self.inputs)
         return graph.replay
 
