@@ -1,6 +1,7 @@
 """Tiny CLIPs with random weights, of OpenAI's architecture, that cost milliseconds."""
 
 import json
+import uuid
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,21 @@ def _one_thread():
 def _seeded():
     """Every test draws the same numbers, alone or among others."""
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_cache_of_the_user():
+    """Neither read nor written, nor by what is made once for all tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MMLOP_CACHE", "off")
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(monkeypatch, tmp_path_factory):
+    """Every test begins with an empty cache: it computes what it tests."""
+    folder = tmp_path_factory.getbasetemp() / "cache" / uuid.uuid4().hex
+    monkeypatch.setenv("MMLOP_CACHE", str(folder))
 
 
 @pytest.fixture(scope="session")

@@ -18,9 +18,9 @@ from trainers.results import FILE_NAME
 CONFIG = "config.yaml"
 # Keys in which a resumed run may differ from its beginning: none of them changes a number.
 MAY_DIFFER = (
-    "DATASET.ROOT", "INPUT.SIZE", "MODEL.BACKBONE.TRUST", "OUTPUT_DIR", "RESUME",
-    "TRAIN.CHECKPOINT_FREQ", "TRAIN.CHECKPOINT_STEPS", "TRAIN.CUDA_GRAPH", "TRAIN.PRINT_FREQ",
-    "VERBOSE",
+    "DATALOADER.CACHE_MB", "DATASET.ROOT", "INPUT.SIZE", "MODEL.BACKBONE.TRUST", "OUTPUT_DIR",
+    "RESUME", "TRAIN.CHECKPOINT_FREQ", "TRAIN.CHECKPOINT_STEPS", "TRAIN.CUDA_GRAPH",
+    "TRAIN.PRINT_FREQ", "VERBOSE",
 )  # fmt: skip
 
 logger = logging.getLogger("dassl")

@@ -89,6 +89,7 @@ RULES: dict[str, Rule] = {
     "DATASET.NUM_SHOTS": Rule("at least 1, or -1 for all", lambda n: n >= 1 or n == -1),
     "DATASET.SUBSAMPLE_CLASSES": one_of(SUBSAMPLES),
     "DATALOADER.NUM_WORKERS": at_least(0),
+    "DATALOADER.CACHE_MB": at_least(0),
     "DATALOADER.K_TRANSFORMS": only(1, "for prompts are learned from one view of an image"),
     "DATALOADER.*.SAMPLER": one_of(SAMPLERS),
     "DATALOADER.*.BATCH_SIZE": at_least(1),

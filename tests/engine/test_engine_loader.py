@@ -1,9 +1,14 @@
 """Loaders: batches, the last partial batch, and the same draws for the same seed."""
 
+import pickle
+
 import pytest
 import torch
 from dassl.data import DataManager, DatasetWrapper, build_data_loader
+from dassl.data.datasets import Datum
+from dassl.data.image_cache import ImageCache
 from dassl.utils import set_random_seed
+from PIL import Image
 
 
 def indices(loader):
@@ -108,3 +113,88 @@ def test_summary_table(cfg, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[-1] for line in lines if line.startswith("# ")] == ["3", "30", "6", "12"]
     assert "Dataset    EngineToyData" in lines
+
+
+class Noted(Datum):
+    """A quarter of a megabyte that notes, for all processes, when it is opened."""
+
+    def open(self):
+        with open(self.impath, "a") as notes:
+            notes.write(f"{self.label}\n")
+        return Image.new("RGB", (256, 256), (self.label, 0, 0))
+
+
+@pytest.fixture
+def noted(tmp_path):
+    return [Noted(str(tmp_path / "notes"), label) for label in range(10)]
+
+
+def opened(tmp_path):
+    """How often each of the ten was opened, most often first."""
+    labels = (tmp_path / "notes").read_text().split()
+    return sorted((labels.count(str(label)) for label in range(10)), reverse=True)
+
+
+def two_epochs(cfg):
+    set_random_seed(1)
+    loader = DataManager(cfg).train_loader_x
+    batches = [*loader, *loader]
+    draw = torch.rand(1)  # the generator goes on alike
+    return torch.cat([b["index"] for b in batches]), torch.cat([b["img"] for b in batches]), draw
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_kept_images_change_nothing(cfg, workers):
+    cfg.DATALOADER.NUM_WORKERS = workers
+    cfg.INPUT.TRANSFORMS = ("random_resized_crop", "random_translation", "cutout", "normalize")
+    cfg.INPUT.CUTOUT_LEN = 3
+    kept = two_epochs(cfg)
+    cfg.DATALOADER.CACHE_MB = 0
+    assert all(torch.equal(a, b) for a, b in zip(kept, two_epochs(cfg), strict=True))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize(("megabytes", "kept"), [(0, 0), (1, 4), (3, 10)])
+def test_images_are_decoded_once_up_to_the_cap(cfg, noted, tmp_path, workers, megabytes, kept):
+    """Four fit into a megabyte; others that were decoded before that was seen count once more."""
+    cfg.DATALOADER.NUM_WORKERS = workers
+    cfg.DATALOADER.CACHE_MB = megabytes
+    loader = build_data_loader(cfg, data_source=noted, batch_size=5, tfm=lambda image: image.size)
+    for _ in range(3):
+        assert len(list(loader)) == 2
+    times = opened(tmp_path)
+    assert times[10 - kept :] == [1] * kept and set(times[: 10 - kept]) <= {3, 4}
+
+
+def test_only_training_images_are_kept_and_only_where_they_are_used(cfg, noted, tmp_path):
+    loader = build_data_loader(cfg, data_source=noted, tfm=lambda image: 0, is_train=False)
+    build_data_loader(cfg, data_source=noted, tfm=lambda image: 0)
+    assert not (tmp_path / "notes").exists()
+    for _ in range(2):
+        list(loader)
+    assert opened(tmp_path) == [2] * 10
+
+
+def test_a_kept_image_is_the_caller_s_own(noted):
+    images = ImageCache(noted, megabytes=1)
+    images.fill()
+    images.open(3).putpixel((0, 0), (9, 9, 9))
+    assert images.open(3).getpixel((0, 0)) == (3, 0, 0)
+    assert images.open(-1).getpixel((0, 0)) == (9, 0, 0)
+
+
+def test_a_spawned_worker_gets_no_copy_of_the_kept_images(noted):
+    images = ImageCache(noted, megabytes=1, threads=2)
+    images.fill()
+    sent = pickle.dumps(images)
+    assert len(sent) < 2000
+    assert pickle.loads(sent).open(2).tobytes() == images.open(2).tobytes()
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_missing_image_is_told_before_the_first_step(cfg, tmp_path, workers, noted):
+    cfg.DATALOADER.NUM_WORKERS = workers
+    source = [*noted, Datum(str(tmp_path / "gone.jpg"))]
+    loader = build_data_loader(cfg, data_source=source, tfm=lambda image: 0)
+    with pytest.raises(FileNotFoundError, match="No image at .*gone.jpg. Check DATASET.ROOT"):
+        iter(loader)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ from dassl.utils.logger import LOGGER
 
 from .dataset_wrapper import DatasetWrapper
 from .datasets import Datum, build_dataset
+from .image_cache import ImageCache
 from .samplers import build_sampler
 from .transforms import build_transform
 
@@ -47,7 +48,7 @@ def build_data_loader(
             "DATASET.ROOT and the split of the data set."
         )
     wrapper = DatasetWrapper if dataset_wrapper is None else dataset_wrapper
-    return DataLoader(
+    return _Loader(
         wrapper(cfg, data_source, transform=tfm, is_train=is_train),
         batch_size=batch_size,
         sampler=build_sampler(sampler_type, data_source),
@@ -56,6 +57,16 @@ def build_data_loader(
         pin_memory=torch.cuda.is_available() and cfg.USE_CUDA,
         worker_init_fn=_leave_stops_to_the_run,
     )
+
+
+class _Loader(DataLoader):
+    """Decodes what is to be kept before the first worker processes are forked, who share it."""
+
+    def __iter__(self) -> Iterator[Any]:
+        images = getattr(self.dataset, "images", None)
+        if isinstance(images, ImageCache):
+            images.fill()
+        return super().__iter__()
 
 
 def _leave_stops_to_the_run(_: int) -> None:

@@ -13,6 +13,7 @@ from torch.utils.data import Dataset, get_worker_info
 from yacs.config import CfgNode
 
 from .datasets import Datum
+from .image_cache import ImageCache
 from .transforms import interpolation_mode
 
 Transform = Callable[[Any], Any]
@@ -23,11 +24,13 @@ class DatasetWrapper(Dataset):
 
     A sample is a dict: ``img`` (3, H, W) float, ``label``, ``domain``, ``impath``, ``index``.
     In a worker process its augmentation is drawn from the epoch's seed and ``index`` alone, so
-    it depends neither on the number of workers nor on which samples came before.
+    it depends neither on the number of workers nor on which samples came before. Training images
+    may be kept decoded, see ``ImageCache``; loaders from ``build_data_loader`` fill ``images``.
 
     Args:
         cfg: DATALOADER.K_TRANSFORMS makes ``img`` a list of that many draws (training only),
-            DATALOADER.RETURN_IMG0 adds ``img0``, the image without augmentation.
+            DATALOADER.RETURN_IMG0 adds ``img0``, the image without augmentation;
+            DATALOADER.CACHE_MB caps what is kept decoded (training only).
         data_source: list of ``Datum``.
         transform: one transform; or a list, whose results are ``img``, ``img2``, ``img3``...;
             or ``None``, which leaves ``img`` a PIL image.
@@ -47,6 +50,8 @@ class DatasetWrapper(Dataset):
         self.is_train = is_train
         self.k_tfm = cfg.DATALOADER.K_TRANSFORMS if is_train else 1
         self.return_img0 = cfg.DATALOADER.RETURN_IMG0
+        megabytes = cfg.DATALOADER.CACHE_MB if is_train else 0
+        self.images = ImageCache(data_source, megabytes, max(1, cfg.DATALOADER.NUM_WORKERS))
         if self.k_tfm > 1 and transform is None:
             raise ValueError(
                 f"DATALOADER.K_TRANSFORMS = {self.k_tfm} needs a transform, got None: unset "
@@ -71,7 +76,7 @@ class DatasetWrapper(Dataset):
             "impath": item.impath,
             "index": idx,
         }
-        image = item.open()
+        image = self.images.open(idx)
         if self.transform is None:
             sample["img"] = image
         elif isinstance(self.transform, (list, tuple)):
