@@ -21,10 +21,15 @@ class QuickGELU(nn.Module):
 
 
 class _ScaleGradient(torch.autograd.Function):
+    generate_vmap_rule = True  # each operation is its own for a stack of tensors
+
     @staticmethod
-    def forward(ctx, x: Tensor, factor: float) -> Tensor:
-        ctx.factor = factor
+    def forward(x: Tensor, factor: float) -> Tensor:
         return x.view_as(x)
+
+    @staticmethod
+    def setup_context(ctx, inputs: tuple[Tensor, float], output: Tensor) -> None:
+        ctx.factor = inputs[1]
 
     @staticmethod
     def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
