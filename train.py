@@ -10,13 +10,14 @@ import logging
 import signal
 import sys
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from pathlib import Path
 
 from dassl.engine import build_trainer
 from dassl.utils import set_random_seed, setup_logger
 from yacs.config import CfgNode
 
+from trainers.backbones import shared_backbones
 from trainers.config import setup_cfg
 from trainers.lifecycle import MACHINE, STOPPED, Stop, explain, quiet_threads
 from trainers.locks import claim
@@ -91,16 +92,36 @@ def main(argv: Sequence[str] | None = None) -> None:
         except (Exception, KeyboardInterrupt) as error:
             if args.debug or (isinstance(error, KeyboardInterrupt) and stop.signum is None):
                 raise
-            status = _told(error, args, cfg, words, stop)
+            status, text = _told(error, stop)
+            if cfg is not None and status in (STOPPED, MACHINE):
+                text = f"{text.rstrip('.')}. {how_to_go_on(cfg, words, evaluates=args.eval_only)}"
+            print(f"train.py: {text}", file=sys.stderr)
     # Not before the error is forgotten: its frames hold on to the loader's processes.
     if status:
         sys.exit(status)
 
 
+def main_together(calls: Sequence[Sequence[str]]) -> None:
+    """Train runs that differ in their seeds alone, stepped together; ends as `main` does.
+
+    Args:
+        calls: for each run what would follow `python train.py`.
+    """
+    status = 0
+    with Stop() as stop, quiet_threads():
+        try:
+            _run_together(calls, stop)
+        except (Exception, KeyboardInterrupt) as error:
+            if isinstance(error, KeyboardInterrupt) and stop.signum is None:
+                raise
+            status, text = _told(error, stop)
+            print(f"train.py: {text}", file=sys.stderr)
+    if status:
+        sys.exit(status)
+
+
 def _run(args: argparse.Namespace, cfg: CfgNode, stop: Stop) -> None:
-    folder = Path(cfg.OUTPUT_DIR)
-    # A folder to be resumed that is not there is refused, not made.
-    with claim(folder) if folder.is_dir() or not cfg.RESUME else nullcontext():
+    with _claimed(cfg):
         trainer = build(args, cfg)
         stop.trainer = trainer
         if args.eval_only:
@@ -109,16 +130,37 @@ def _run(args: argparse.Namespace, cfg: CfgNode, stop: Stop) -> None:
             trainer.train()
 
 
-def _told(error: BaseException, args, cfg: CfgNode | None, words: list[str], stop: Stop) -> int:
-    """Print what happened and what to do; returns the exit status."""
+def _run_together(calls: Sequence[Sequence[str]], stop: Stop) -> None:
+    # Upstream's engine has not what it takes.
+    from trainers.together import Member, Together, check_together
+
+    runs = [(words, args, setup_cfg(args)) for words in calls for args in [parse_args(words)]]
+    check_together([cfg for _, _, cfg in runs])
+    members = []
+    with ExitStack() as held:
+        for _, _, cfg in runs:
+            held.enter_context(_claimed(cfg))
+        with shared_backbones():
+            for words, args, cfg in runs:
+                members.append(held.enter_context(closing(Member(["train.py", *words]))))
+                with members[-1].at_work():
+                    members[-1].trainer = build(args, cfg)
+        stop.trainer = Together(members)
+        stop.trainer.train()
+
+
+def _claimed(cfg: CfgNode) -> AbstractContextManager:
+    """The lock of the output folder; a folder to be resumed that is not there is refused, not
+    made."""
+    folder = Path(cfg.OUTPUT_DIR)
+    return claim(folder) if folder.is_dir() or not cfg.RESUME else nullcontext()
+
+
+def _told(error: BaseException, stop: Stop) -> tuple[int, str]:
+    """The exit status, and what happened."""
     if isinstance(error, KeyboardInterrupt):
-        status, text = STOPPED, f"Stopped by {signal.Signals(stop.signum).name}."
-    else:
-        status, text = explain(error, running=stop.trainer is not None)
-    if cfg is not None and status in (STOPPED, MACHINE):
-        text = f"{text.rstrip('.')}. {how_to_go_on(cfg, words, evaluates=args.eval_only)}"
-    print(f"train.py: {text}", file=sys.stderr)
-    return status
+        return STOPPED, f"Stopped by {signal.Signals(stop.signum).name}."
+    return explain(error, running=stop.trainer is not None)
 
 
 if __name__ == "__main__":

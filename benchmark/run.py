@@ -25,6 +25,7 @@ from benchmark.runner import Runner
 from benchmark.runs import Run, expand, learns
 from benchmark.state import examine, expected
 from benchmark.worker import Call, Outcome
+from trainers.together import steps_together
 
 
 def comma(text: str) -> list[str]:
@@ -53,6 +54,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--shots", type=numbers, default=[])
     parser.add_argument("--only", choices=("train", "test"), help="one of the two steps")
     parser.add_argument("--jobs", type=int, help="runs at once; default: one per GPU, or 2")
+    parser.add_argument(
+        "--together", action="store_true", help="train the seeds in one process, stepped together"
+    )
     parser.add_argument("--gpus", type=comma, help="numbers of GPUs; default: all that are visible")
     parser.add_argument(
         "--set-aside",
@@ -98,6 +102,8 @@ def plan(args: argparse.Namespace) -> list[tuple[Run, Call]]:
             continue
         arguments = tuple(run.arguments(args.root, output, args.pairs))
         call = Call(arguments, output / run.folder, run.trains)
+        if args.together and args.only != "test" and steps_together(run.trainer):
+            call = replace(call, group=call.folder.parents[1])
         if run.training and learns(run.trainer):
             needed = run.of_training().arguments(args.root, output, args.pairs)
             call = replace(call, needs=output / run.training, needed=tuple(needed))
@@ -238,6 +244,7 @@ def _command(args: argparse.Namespace, runs: Sequence[Run] = ()) -> str:
     words += ["--output", str(args.output)]
     for flag, values in asked.items():
         words += [flag, ",".join(map(str, values))] if values else []
+    words += ["--together"] if args.together else []
     return shlex.join([*words, *args.pairs])
 
 

@@ -1,7 +1,8 @@
 """Many runs, several at a time: processes, GPUs, one progress bar, and what failed.
 
-Every training with its tests is a process of its own, so that its memory is its own. All are forked
-from one that has imported PyTorch, which takes as long as evaluating the demo world.
+Every training with its tests is a process of its own, so that its memory is its own; seeds that
+are stepped together are one process. All are forked from one that has imported PyTorch, which takes
+as long as evaluating the demo world.
 """
 
 import multiprocessing
@@ -32,7 +33,7 @@ GRACE = 120.0  # seconds for an interrupted run to save
 
 @dataclass
 class Active:
-    """A process at work on one folder of runs."""
+    """A process at work on one folder of runs, or one group."""
 
     process: BaseProcess
     calls: list[Call]
@@ -142,10 +143,13 @@ def slots(gpus: Sequence[str | None], jobs: int) -> list[str | None]:
 
 
 def _chains(calls: Sequence[Call]) -> list[list[Call]]:
-    """Calls by the folder above theirs; trainings first, so that no long one is left to the end."""
+    """Calls by their group, or the folder above theirs.
+
+    Trainings come first, so that no long one is left to the end.
+    """
     chains: dict[Path, list[Call]] = {}
     for call in calls:
-        chains.setdefault(call.folder.parent, []).append(call)
+        chains.setdefault(call.group or call.folder.parent, []).append(call)
     return sorted(chains.values(), key=lambda chain: not chain[0].trains)
 
 
@@ -173,9 +177,8 @@ class _Bar:
         ended = sum(self.weights[folder] for folder in outcomes)
         # What was done before costs no time, and must not make the estimate brighter.
         self.bar.initial = sum(self.weights[f] for f, o in outcomes.items() if o.kind == "skipped")
-        training = sum(
-            share(a.calls[0].folder) for a in active if a.calls[0].folder not in outcomes
-        )
+        calls = [call for each in active for call in each.calls if call.trains]
+        training = sum(share(call.folder) for call in calls if call.folder not in outcomes)
         failed = sum(outcome.kind == "failed" for outcome in outcomes.values())
         text = f"{len(outcomes)} of {len(self.weights)} runs" + f", {failed} failed" * bool(failed)
         self.bar.set_postfix_str(text, refresh=False)

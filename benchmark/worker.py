@@ -1,5 +1,7 @@
 """One process: a training and the tests of its prompts, one call of train.py after the other.
 
+Or the trainings of several seeds, which are stepped together, and then the tests of them all.
+
 The process holds a lock on the folder of its runs, so that two runners never work on one of them at
 a time. When the runner is gone, even by SIGKILL, it asks itself to end; train.py then saves.
 """
@@ -12,8 +14,9 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -31,6 +34,7 @@ class Call:
         trains: whether it is a training.
         needs: folder of the training whose prompts it tests, if any.
         needed: the arguments of that training.
+        group: the folder that holds those of all seeds, where these are to be stepped together.
     """
 
     arguments: tuple[str, ...]
@@ -38,6 +42,7 @@ class Call:
     trains: bool
     needs: Path | None = None
     needed: tuple[str, ...] = ()
+    group: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -56,7 +61,7 @@ def work(
     """Make the calls in order; send an Outcome for each, or BUSY if another runner has them.
 
     Args:
-        calls: those of one folder, the training first.
+        calls: those of one folder, the training first; or of several in one group.
         gpu: its number, the only one that the process will see; None: leave them as they are.
         aside: lay runs of another configuration aside instead of refusing.
         alive: a pipe that ends when the runner does.
@@ -68,12 +73,12 @@ def work(
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     threading.Thread(target=_end_with, args=(alive,), daemon=True).start()
     # A runner that is gone hears nothing; what was done stays done.
-    with claim(calls[0].folder.parent) as mine, suppress(BrokenPipeError):
-        if not mine:
+    with ExitStack() as held, suppress(BrokenPipeError):
+        folders = dict.fromkeys(call.folder.parent for call in calls)
+        if not all(held.enter_context(claim(folder)) for folder in folders):
             sender.send(BUSY)
             return
-        for call in calls:
-            outcome = _perform(call, aside)
+        for outcome in _outcomes(calls, aside):
             sender.send(outcome)
             if outcome.kind == "stopped":
                 return
@@ -104,7 +109,38 @@ def claim(folder: Path) -> Iterator[bool]:
         yield True
 
 
+def _outcomes(calls: Sequence[Call], aside: bool) -> Iterator[Outcome]:
+    """Make the calls: first what goes together, then the others, and what that left unfinished."""
+    done = set()
+    for state, group in _groups(calls, aside):
+        for outcome in _train_together(group, state):
+            done.add(outcome.folder)
+            yield outcome
+    yield from (_perform(call, aside) for call in calls if call.folder not in done)
+
+
+def _groups(calls: Sequence[Call], aside: bool) -> list[tuple[str, list[Call]]]:
+    """The trainings of a group, two or more at a time, that are new or go on at the same step."""
+    from trainers.output import latest
+
+    groups = defaultdict(list)
+    for call in calls:
+        if call.group and call.trains:
+            ready = _prepare(call, aside)
+            if not isinstance(ready, Outcome):  # that is for `_perform` to say
+                checkpoint = latest(call.folder)
+                groups[ready, checkpoint and checkpoint.name].append(call)
+    return [(state, group) for (state, _), group in groups.items() if len(group) > 1]
+
+
 def _perform(call: Call, aside: bool) -> Outcome:
+    ready = _prepare(call, aside)
+    return ready if isinstance(ready, Outcome) else _train(call, ready)
+
+
+def _prepare(call: Call, aside: bool) -> Outcome | str:
+    """What is to be done for a call: nothing, with this outcome; or a run that is new or resumable,
+    for which all is ready."""
     # Imported here and below, for clip asks for GPUs: that must come after CUDA_VISIBLE_DEVICES.
     from benchmark.state import clear, examine, expected
     from trainers import locks
@@ -125,7 +161,7 @@ def _perform(call: Call, aside: bool) -> Outcome:
                 clear(call.folder)
     except (ValueError, TypeError, OSError) as error:
         return Outcome(call.folder, "failed", str(error))
-    return _train(call, resume=state.kind == "resumable")
+    return "resumable" if state.kind == "resumable" else "new"
 
 
 def _is_older(folder: Path, training: Path) -> bool:
@@ -154,29 +190,60 @@ def refusal(folder: Path, differing: str) -> str:
     )
 
 
-def _train(call: Call, resume: bool) -> Outcome:
+def _train(call: Call, state: str) -> Outcome:
     """`python train.py ...` in this process; what it says is in the folder's log.txt."""
     import train
+
+    arguments = _arguments(call, state)
+    sys.argv = ["train.py", *arguments]  # results.json records the command
+    kind, reason, detail = _ending(train.main, arguments)
+    if not reason and not _is_finished(call):
+        kind, reason = "failed", "train.py ended without results.json"
+    return Outcome(call.folder, kind, reason, detail)
+
+
+def _train_together(calls: Sequence[Call], state: str) -> list[Outcome]:
+    """Trainings at the same step; returns outcomes of those that are finished, or stopped.
+
+    Where it failed, the others are left to be trained apart, and then say themselves what is wrong.
+    """
+    import train
+
+    kind, reason, detail = _ending(train.main_together, [_arguments(call, state) for call in calls])
+    finished = [call for call in calls if _is_finished(call)]
+    left = [call for call in calls if call not in finished]
+    if left and kind == "failed":
+        names = ", ".join(call.folder.parent.name for call in left)
+        print(f"\n{calls[0].group}: {names} go on apart. {reason}", file=sys.stderr)
+    outcomes = [Outcome(call.folder, "finished") for call in finished]
+    if kind == "stopped":
+        outcomes += [Outcome(call.folder, kind, reason, detail) for call in left]
+    return outcomes
+
+
+def _ending(main: Callable[[Sequence], None], arguments: Sequence) -> tuple[str, str, str]:
+    """Call a main of train.py; how it ended, as the kind, reason and detail of an Outcome."""
     from trainers.lifecycle import STOPPED
 
-    arguments = _resuming(call) if resume else list(call.arguments)
-    sys.argv = ["train.py", *arguments]  # results.json records the command
-    kind, said, reason, detail = "failed", io.StringIO(), "", ""
+    said = io.StringIO()
     with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(said):
         try:
-            train.main(arguments)
+            main(arguments)
         except SystemExit as error:
             if error.code:
                 lines = said.getvalue().strip().splitlines() or ["train.py said nothing"]
-                reason = f"{lines[-1]} (exit status {error.code})"
-                kind = "stopped" if error.code == STOPPED else kind
+                kind = "stopped" if error.code == STOPPED else "failed"
+                return kind, f"{lines[-1]} (exit status {error.code})", ""
         except Exception as error:
-            reason, detail = f"{type(error).__name__}: {error}", traceback.format_exc()
-    if not reason and not (call.folder / "results.json").exists():
-        reason = "train.py ended without results.json"
-    return Outcome(call.folder, kind if reason else "finished", reason, detail)
+            return "failed", f"{type(error).__name__}: {error}", traceback.format_exc()
+    return "finished", "", ""
 
 
-def _resuming(call: Call) -> list[str]:
-    """The same call, going on: --resume takes the place of --output-dir."""
-    return ["--resume" if word == "--output-dir" else word for word in call.arguments]
+def _is_finished(call: Call) -> bool:
+    return (call.folder / "results.json").exists()
+
+
+def _arguments(call: Call, state: str) -> list[str]:
+    """Those of the call; to go on, --resume takes the place of --output-dir."""
+    flag = "--resume" if state == "resumable" else "--output-dir"
+    return [flag if word == "--output-dir" else word for word in call.arguments]

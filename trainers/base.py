@@ -18,8 +18,9 @@ from dassl.utils import load_checkpoint, load_pretrained_weights
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from prompting import Backbone, PromptedCLIP, load_backbone
+from prompting import Backbone, PromptedCLIP
 from prompting.precision import check_precision, needs_scaler
+from trainers.backbones import load_backbone
 from trainers.capture import Captured
 from trainers.results import images_digest, write_results
 
@@ -103,7 +104,9 @@ class PromptTrainer(TrainerX):
         return sum(p.numel() for p in self.model.parameters() if p.requires_grad)
 
     def parse_batch_train(self, batch: Mapping) -> tuple[Tensor, Tensor]:
-        return self.parse_batch_test(batch)
+        # The loader pins its batches: copies to a GPU need not wait.
+        parts = (batch["img"], batch["label"])
+        return tuple(part.to(self.device, non_blocking=True) for part in parts)
 
     def forward_backward(self, batch: Mapping) -> dict[str, float]:
         images, labels = self.parse_batch_train(batch)

@@ -66,6 +66,8 @@ def write_results(trainer: "PromptTrainer", evaluation_seconds: float) -> None:
         "command": sys.argv,
         "config": yaml.safe_load(cfg.dump()),
     }
+    if hasattr(trainer, "together"):  # then seconds and memory are those of all these seeds
+        results["together"] = list(trainer.together)
     path = Path(cfg.OUTPUT_DIR) / FILE_NAME
     write_json(results, str(path))
     logger.info("Results are in %s", path)

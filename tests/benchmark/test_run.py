@@ -1,9 +1,11 @@
 import shlex
+from pathlib import Path
 
 import pytest
 
 from benchmark import run
 from benchmark.run import main, parse_args
+from benchmark.runner import _chains
 
 
 def dry(capsys, *words):
@@ -91,3 +93,22 @@ def test_visible_gpus_are_those_given(monkeypatch):
     assert run.chosen_gpus(None) == ["2", "5"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert run.chosen_gpus(None) == []
+
+
+def test_together_groups_the_seeds_of_what_can_go_together(capsys):
+    words = "base2new --datasets dtd --trainers MMLoP,ProGrad,ZeroshotCLIP --root data --output out"
+    apart, together = (
+        run.plan(parse_args(shlex.split(words + flag))) for flag in ("", " --together")
+    )
+    assert [call.arguments for _, call in apart] == [call.arguments for _, call in together]
+    assert not any(call.group for _, call in apart)
+    home = Path("out/dtd/base/shots_16/MMLoP/base2new").resolve()
+    groups = {(r.trainer, call.group) for r, call in together}
+    assert groups == {("MMLoP", home), ("ProGrad", None), ("ZeroshotCLIP", None)}
+    sizes = [len(chain) for chain in _chains([call for _, call in together])]
+    assert sorted(sizes) == [2, 2, 2, 2, 6]  # three seeds of MMLoP with their tests are one
+
+    again = run._command(parse_args(shlex.split(words + " --together")))
+    assert again.endswith(
+        " --output out --trainers MMLoP,ProGrad,ZeroshotCLIP --datasets dtd --together"
+    )

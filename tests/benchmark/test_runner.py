@@ -1,5 +1,6 @@
 """The runner at work: processes, kills, two at a time. Real runs on the miniature Caltech101."""
 
+import itertools
 import json
 import os
 import signal
@@ -13,7 +14,7 @@ import pytest
 import train
 from benchmark import run as runner_cli
 from benchmark.runner import slots
-from benchmark.worker import BUSY, Call, claim, work
+from benchmark.worker import BUSY, Call, _outcomes, claim, work
 
 ROOT = Path(train.__file__).parent
 
@@ -229,3 +230,109 @@ def test_processes_are_forked_before_anybody_asks_for_gpus():
         "sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))\n"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+# Seeds together
+
+
+def test_seeds_go_together_are_killed_and_go_on(words, tmp_path):
+    """One process for both; what it leaves is finished, together or apart, nothing done twice."""
+    output = tmp_path / "out"
+    first = start(words("--together", epochs=40))
+    wait_for_checkpoint(output)
+    first.kill()
+    first.wait()
+    assert not results(output)
+    assert go(words("--together", epochs=40)) == 0
+    made = results(output)
+    assert len(made) == 4
+    for path in output.rglob("train/results.json"):
+        epochs = trained_epochs(path.parents[1])
+        assert set(epochs) == set(range(1, 41)) and len(epochs) <= 42
+    assert go(words(epochs=40)) == 0 and results(output) == made  # the same runs as without
+
+
+def test_results_say_that_seeds_went_together(words, tmp_path):
+    assert go(words("--together")) == 0
+    found = [json.loads(p.read_text()) for p in sorted((tmp_path / "out").rglob("results.json"))]
+    assert [(r["seed"], r.get("together")) for r in found] == [
+        (1, None), (1, [1, 2]), (2, None), (2, [1, 2])
+    ]  # fmt: skip
+
+
+@pytest.fixture
+def trainings(tmp_path, monkeypatch):
+    """Calls of four seeds' trainings, and what train.py is asked for: it writes what it is told to.
+
+    Each of `states` is the checkpoint from which a seed goes on, None for a new one.
+    """
+    asked = []
+
+    def make(states, together):
+        calls = []
+        for seed, checkpoint in enumerate(states, start=1):
+            folder = tmp_path / f"seed{seed}" / "train"
+            calls.append(Call(("--output-dir", str(folder)), folder, True, group=tmp_path))
+            if checkpoint:
+                (folder / "prompt_learner").mkdir(parents=True)
+                (folder / "prompt_learner" / checkpoint).touch()
+                (folder / "prompt_learner" / "checkpoint").write_text(checkpoint)
+        monkeypatch.setattr(train, "main", lambda words: ran([words], finish))
+        monkeypatch.setattr(train, "main_together", lambda groups: ran(groups, together))
+        monkeypatch.setattr("benchmark.worker._prepare", prepared)
+        return calls, asked
+
+    def ran(groups, what):
+        asked.append([Path(flag_and_folder[1]).parent.name for flag_and_folder in groups])
+        what([Path(folder) for _, folder in groups])
+
+    def prepared(call, aside):
+        return "resumable" if (call.folder / "prompt_learner").exists() else "new"
+
+    return make
+
+
+def finish(folders):
+    for folder in folders:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "results.json").write_text("{}")
+
+
+def test_those_at_the_same_step_go_on_together(trainings):
+    states = ["model.pth.tar-3", None, "model.pth.tar-3", "model.pth.tar-2", None]
+    calls, asked = trainings(states, finish)
+    outcomes = list(_outcomes(calls, False))
+    assert asked == [["seed1", "seed3"], ["seed2", "seed5"], ["seed4"]]
+    assert {outcome.folder for outcome in outcomes} == {call.folder for call in calls}
+    assert {outcome.kind for outcome in outcomes} == {"finished"}
+
+
+def test_what_a_group_leaves_unfinished_is_trained_apart(trainings, capsys):
+    def fail(folders):
+        finish(folders[:1])
+        print("train.py: Seed 2: too much.", file=sys.stderr)
+        sys.exit(3)
+
+    calls, asked = trainings([None, None, None], fail)
+    kinds = [(outcome.folder.parent.name, outcome.kind) for outcome in _outcomes(calls, False)]
+    assert kinds == [("seed1", "finished"), ("seed2", "finished"), ("seed3", "finished")]
+    assert asked == [["seed1", "seed2", "seed3"], ["seed2"], ["seed3"]]
+    said = capsys.readouterr().err.strip()
+    assert said.endswith(": seed2, seed3 go on apart. train.py: Seed 2: too much. (exit status 3)")
+
+
+def test_a_stopped_group_is_stopped(trainings):
+    calls, asked = trainings([None, None], lambda _: sys.exit(4))
+    kinds = [outcome.kind for outcome in itertools.islice(_outcomes(calls, False), 2)]
+    assert kinds == ["stopped", "stopped"] and asked == [["seed1", "seed2"]]
+
+
+def test_a_group_waits_for_a_seed_that_another_runner_has(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "setpgid", lambda *_: None)  # this process stays in its group
+    calls = [Call((), tmp_path / f"seed{s}" / "train", True, group=tmp_path) for s in (1, 2)]
+    sender = Sender()
+    with claim(tmp_path / "seed2"):
+        work(calls, None, False, sender, Alive())
+    assert sender == [BUSY]
+    with claim(tmp_path / "seed1") as mine:
+        assert mine  # it did not keep the other

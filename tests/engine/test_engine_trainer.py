@@ -1,11 +1,13 @@
 """A toy trainer from the first epoch to a resumed run."""
 
 import re
+import shutil
 
 import pytest
 import torch
 from dassl.engine import SimpleTrainer, TrainerBase, build_trainer
-from dassl.utils import load_checkpoint, save_checkpoint, set_random_seed
+from dassl.utils import load_checkpoint, save_checkpoint, set_random_seed, setup_logger
+from dassl.utils.logger import LOGGER, own_handlers
 from torch import nn
 
 
@@ -161,3 +163,53 @@ def test_models_are_registered_once_and_after_init(cfg):
     cfg.TRAINER.NAME = "EngineToy"
     with pytest.raises(ValueError, match="Unknown trainer.*Did you mean 'EngineToyTrainer'"):
         build_trainer(cfg)
+
+
+def test_steps_may_be_driven_from_outside(cfg, tmp_path):
+    """As `run_epoch` drives them: the same weights, bit for bit, and the same checkpoints."""
+    whole = train(cfg)
+    shutil.rmtree(tmp_path / "out")
+    set_random_seed(1)
+    driven = build_trainer(cfg)
+    driven.before_train()
+    for epoch in range(driven.max_epoch):
+        driven.epoch = epoch
+        driven.before_epoch()
+        numbers = []
+        for batch in driven.batches():
+            driven.end_step(driven.forward_backward(batch))
+            numbers.append(driven.batch_idx)
+        driven.after_epoch()
+        assert numbers == [0, 1, 2] and driven.num_batches == 3
+    driven.after_train()
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(value, driven.model.state_dict()[name]), name
+    names = {path.name for path in (tmp_path / "out" / "linear").iterdir()}
+    assert names == {"checkpoint", "model.pth.tar-6"}
+
+
+def test_seconds_of_waiting_are_no_training(cfg, monkeypatch):
+    now = iter((100.0, 107.0, 107.0))
+    trainer = build_trainer(cfg)
+    monkeypatch.setattr("time.monotonic", lambda: next(now))
+    trainer.before_train()
+    assert trainer.training_seconds == 7.0
+    trainer.leave_out(5.0)
+    assert trainer.training_seconds == 2.0
+
+
+def test_runs_of_one_process_have_logs_of_their_own(tmp_path):
+    """Nor does the log of one close that of another."""
+    outside, handlers = list(LOGGER.handlers), ([], [])
+    for turn in range(2):
+        for name, own in zip("ab", handlers, strict=True):
+            with own_handlers(own):
+                if turn == 0:
+                    setup_logger(tmp_path / name)
+                LOGGER.info(f"{name}{turn}")
+    LOGGER.info("outside")
+    assert LOGGER.handlers == outside
+    assert (tmp_path / "a" / "log.txt").read_text() == "a0\na1\n"
+    assert (tmp_path / "b" / "log.txt").read_text() == "b0\nb1\n"
+    for handler in (*handlers[0], *handlers[1]):
+        handler.close()

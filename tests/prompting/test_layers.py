@@ -1,3 +1,5 @@
+import warnings
+
 import torch
 from torch import nn
 
@@ -29,3 +31,14 @@ def test_a_scaled_gradient_leaves_the_value():
     assert torch.equal(x, y)
     (y**3).sum().backward()
     torch.testing.assert_close(x.grad, 0.25 * 3 * x.detach() ** 2)
+
+
+def test_a_scaled_gradient_of_a_stack():
+    """As seeds that are stepped together need it, without a loop over them."""
+    stack = torch.randn(3, 5).requires_grad_()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = torch.func.vmap(lambda x: (scale_gradient(x, 0.25) ** 3).sum())(stack)
+    torch.testing.assert_close(found, (stack**3).sum(dim=1))
+    (gradient,) = torch.autograd.grad(found.sum(), stack)
+    torch.testing.assert_close(gradient, 0.25 * 3 * stack.detach() ** 2)

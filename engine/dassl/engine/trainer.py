@@ -85,6 +85,10 @@ class SimpleTrainer(TrainerBase):
         """Seconds of training so far, with those of the runs that this one goes on from."""
         return self._seconds_before + time.monotonic() - self._clock_start
 
+    def leave_out(self, seconds: float) -> None:
+        """Do not count these as training: the run waited for others (not upstream's)."""
+        self._clock_start += seconds
+
     def make_checkpoint(self, name: str, epoch: int, val_result: float | None) -> dict[str, Any]:
         """The same, with the best result so far and the seconds of training."""
         return {
@@ -179,31 +183,46 @@ class TrainerX(SimpleTrainer):
     """A trainer on labelled data."""
 
     def run_epoch(self) -> None:
-        """One pass over ``train_loader_x``; sets ``batch_idx`` and ``num_batches``.
+        """One pass over ``train_loader_x``."""
+        for batch in self.batches():
+            self.end_step(self.forward_backward(batch))
+
+    def batches(self) -> Iterator[dict[str, Any]]:
+        """The batches of an epoch, each followed by its `end_step` (not upstream's).
+
+        Sets ``batch_idx`` and ``num_batches``.
+        """
+        self.set_model_mode("train")
+        self._losses = MetricMeter()
+        self._batch_time, self._data_time = AverageMeter(), AverageMeter()
+        self.num_batches = len(self.train_loader_x)
+        self._step_start = time.time()
+        for batch_idx, batch in self._numbered_batches():
+            self.batch_idx = batch_idx
+            self._data_time.update(time.time() - self._step_start)
+            yield batch
+            self._step_start = time.time()
+        self._end_epoch()
+
+    def end_step(self, summary: Mapping[str, float] | None) -> None:
+        """Log and save what `forward_backward` did, or whoever did it (not upstream's).
 
         Every TRAIN.CHECKPOINT_STEPS steps, and where a stop was asked for, it is saved within the
         epoch. The averages in the log begin anew in a run that goes on from there.
+
+        Raises:
+            KeyboardInterrupt: a stop was asked for; it is saved.
         """
-        self.set_model_mode("train")
-        losses, batch_time, data_time = MetricMeter(), AverageMeter(), AverageMeter()
-        self.num_batches = len(self.train_loader_x)
+        self._batch_time.update(time.time() - self._step_start)
+        self._losses.update(summary)
         print_freq = self.cfg.TRAIN.PRINT_FREQ
-        end = time.time()
-        for batch_idx, batch in self._numbered_batches():
-            self.batch_idx = batch_idx
-            data_time.update(time.time() - end)
-            summary = self.forward_backward(batch)
-            batch_time.update(time.time() - end)
-            losses.update(summary)
-            if (batch_idx + 1) % print_freq == 0 or self.num_batches < print_freq:
-                self._log_batch(batch_time, data_time, losses)
-            step = self.epoch * self.num_batches + batch_idx
-            for name, meter in losses.meters.items():
-                self.write_scalar(f"train/{name}", meter.avg, step)
-            self.write_scalar("train/lr", self.get_current_lr(), step)
-            self._save_within_epoch(step + 1)
-            end = time.time()
-        self._end_epoch()
+        if (self.batch_idx + 1) % print_freq == 0 or self.num_batches < print_freq:
+            self._log_batch(self._batch_time, self._data_time, self._losses)
+        step = self.epoch * self.num_batches + self.batch_idx
+        for name, meter in self._losses.meters.items():
+            self.write_scalar(f"train/{name}", meter.avg, step)
+        self.write_scalar("train/lr", self.get_current_lr(), step)
+        self._save_within_epoch(step + 1)
 
     def _end_epoch(self) -> None:
         self.batches_done = self.num_batches

@@ -6,11 +6,12 @@ import contextlib
 import logging
 import sys
 import time
+from collections.abc import Iterator
 from os import PathLike
 from pathlib import Path
 from typing import TextIO
 
-__all__ = ["LOGGER", "setup_logger"]
+__all__ = ["LOGGER", "own_handlers", "setup_logger"]
 
 
 class _StdoutHandler(logging.StreamHandler):
@@ -81,3 +82,17 @@ def setup_logger(output: str | PathLike[str] | None = None) -> logging.Logger:
     for handler in LOGGER.handlers:
         handler.setFormatter(logging.Formatter("%(message)s"))
     return LOGGER
+
+
+@contextlib.contextmanager
+def own_handlers(handlers: list[logging.Handler]) -> Iterator[None]:
+    """Within it the logger ``dassl`` has these handlers (not upstream's).
+
+    `setup_logger` then changes this list, and leaves alone the files that are open outside: so one
+    process can serve several runs in turn, each with a log of its own.
+    """
+    outside, LOGGER.handlers = LOGGER.handlers, handlers
+    try:
+        yield
+    finally:
+        LOGGER.handlers = outside
