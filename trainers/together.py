@@ -168,7 +168,7 @@ class Together:
         self._check_steps()
         while batches:
             images, labels = (torch.stack(parts) for parts in zip(*batches, strict=True))
-            computed = self._each(*self.step(images, labels))
+            computed = self.split(*self.step(images, labels))
             batches = self._advance(runs, computed)
         self._evaluate()
 
@@ -195,7 +195,7 @@ class Together:
         scaled = [t.scaled(own) for t, own in zip(self.trainers, loss.unbind(), strict=True)]
         return values, torch.autograd.grad(sum(scaled), stacks, allow_unused=True)
 
-    def _each(self, values: Tensor, gradients: Gradients) -> list[tuple[Tensor, Gradients]]:
+    def split(self, values: Tensor, gradients: Gradients) -> list[tuple[Tensor, Gradients]]:
         """What `compute` gave, for each seed; the values on the CPU."""
         names = self.trainers[0].value_names
         rows = values.cpu()

@@ -25,14 +25,14 @@ from tqdm import tqdm
 
 from benchmark.run import comma, numbers
 from benchmark.speed import flops, reference
-from benchmark.speed.bench import IMAGES, REFERENCE, Bench, Checkouts
+from benchmark.speed.bench import IMAGES, REFERENCE, SEEDS, Bench, Checkouts
 from benchmark.speed.projection import project
 from benchmark.speed.table import text
 from benchmark.speed.world import RANDOM, class_names
 from prompting.precision import WEIGHT_DTYPES
 from trainers.results import commit, versions
 
-MEASURES = ("step", "evaluation", "start")
+MEASURES = ("step", "seeds", "evaluation", "start")
 LAUNCH = 20  # seconds for new processes and their trainers, roughly
 ABOUT = """\
 Seconds are medians. needed: FLOPs of the matrix products that the work needs at least
@@ -44,6 +44,7 @@ memory of the process, on a GPU the memory that PyTorch allocated)."""
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmark.speed",
+        usage="%(prog)s [options] [KEY VALUE ...]",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -65,7 +66,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--dassl", type=Path, help="checkout of KaiyangZhou/Dassl.pytorch")
     parser.add_argument("--project", action="store_true", help="hours that the paper's tables take")
     parser.add_argument("--output", type=Path, help="JSON file for all figures")
-    return parser.parse_args(argv)
+    parser.add_argument("pairs", nargs="*", metavar="KEY VALUE", help="options of our trainer")
+    return parser.parse_intermixed_args(argv)
 
 
 def check(args: argparse.Namespace) -> Checkouts | None:
@@ -82,9 +84,10 @@ def check(args: argparse.Namespace) -> Checkouts | None:
     for name in ("batches", "repeats", "threads"):
         if getattr(args, name) < 1:
             raise ValueError(f"--{name} must be at least 1, got {getattr(args, name)}.")
-    if args.project and (len(set(args.classes)) < 2 or set(args.measure) != set(MEASURES)):
+    needed = {"step", "evaluation", "start"}
+    if args.project and (len(set(args.classes)) < 2 or not needed <= set(args.measure)):
         raise ValueError(
-            f"--project needs {', '.join(MEASURES)} at two numbers of classes or more: "
+            "--project needs step, evaluation, start at two numbers of classes or more: "
             "drop --measure, and pass --classes 10,100, for example."
         )
     if (args.against is None) != (args.dassl is None):
@@ -126,6 +129,15 @@ def plan(args: argparse.Namespace, bench: Bench) -> list[Part]:
                 )
                 for batch in args.batch
             ]
+        if "seeds" in args.measure:
+            parts += [
+                Part(
+                    f"{SEEDS} seeds, {classes} classes, batch {batch}",
+                    4 * flops.needed_step(bench.shape, batch, bench.words(classes)),
+                    partial(bench.seeds, classes, batch),
+                )
+                for batch in args.batch
+            ]
         if "evaluation" in args.measure:
             cost = flops.plain_evaluation(bench.shape, IMAGES * args.batches, classes, args.batches)
             measure = partial(bench.evaluation, classes, args.batches)
@@ -139,7 +151,9 @@ def plan(args: argparse.Namespace, bench: Bench) -> list[Part]:
 def run(args: argparse.Namespace, checkouts: Checkouts | None, scratch: Path) -> dict:
     """Measure everything; --output is written after every part, so that nothing is lost."""
     torch.set_num_threads(args.threads)
-    bench = Bench(args.backbone, args.precision, args.threads, args.repeats, checkouts, scratch)
+    bench = Bench(
+        args.backbone, args.precision, args.threads, args.repeats, checkouts, scratch, args.pairs
+    )
     content = {
         "about": ABOUT,
         "machine": machine(args, bench.peak),
@@ -178,6 +192,7 @@ def machine(args: argparse.Namespace, peak: float) -> dict:
         "precision": args.precision,
         "peak": peak,
         "backbone": args.backbone,
+        "options": args.pairs,
         "versions": versions(),
         "commit": commit(),
     }

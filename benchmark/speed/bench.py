@@ -22,7 +22,8 @@ from prompting.precision import WEIGHT_DTYPES
 from prompting.templates import ENSEMBLE
 from trainers.config import CONFIGS
 
-OURS, REFERENCE = "ours", "reference"
+OURS, REFERENCE, TOGETHER = "ours", "reference", "together"
+SEEDS = 3  # stepped together, as many as the paper trains
 IMAGES = 100  # in a batch of evaluation, as in every configuration of the family
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -46,6 +47,7 @@ class Bench:
         repeats: times that everything is measured.
         reference: to measure too; None: ours alone.
         scratch: an empty folder.
+        pairs: KEY VALUE options of our trainer.
 
     Attributes:
         peak: the machine's best rate, FLOP/s.
@@ -60,11 +62,13 @@ class Bench:
         repeats: int,
         reference: Checkouts | None,
         scratch: Path,
+        pairs: Sequence[str] = (),
     ) -> None:
         self.precision, self.threads, self.repeats = precision, threads, repeats
         self.reference, self.scratch, self.launched = reference, scratch, 0
         self.weights = scratch / "weights.pth"
-        words = ours.settings(str(CONFIGS), "", str(self.weights), 1, precision)
+        self.pairs = list(pairs)
+        words = ours.settings(str(CONFIGS), "", str(self.weights), 1, precision) + self.pairs
         self.options = train.setup_cfg(train.parse_args(words)).TRAINER.MMLOP
         model = world.load_model(backbone)
         depths = (self.options.PROMPT_DEPTH_TEXT, self.options.PROMPT_DEPTH_VISION)
@@ -141,6 +145,26 @@ class Bench:
             record["ratio_warm"] = record[REFERENCE]["seconds"] / warm_seconds
         return record
 
+    def seeds(self, classes: int, batch: int) -> dict:
+        """Seconds of a step of several seeds stepped together, in turn with a step of one."""
+        sides = {
+            OURS: self._ours(classes, batch, 1),
+            TOGETHER: self._ours(classes, batch, 1, SEEDS),
+        }
+        with Comparison(sides) as sides:
+            sides.ask("build")
+            sides.ask("warm_up", batch=batch)
+            found = sides.repeat(self.repeats, "step")
+        needed = flops.needed_step(self.shape, batch, self.words(classes))
+        record = {"what": "seeds", "classes": classes, "batch": batch, "seeds": SEEDS}
+        record = self.record(record, needed, _seconds(found), sides.failed)
+        if TOGETHER in found:
+            record[TOGETHER]["share_of_peak"] *= SEEDS
+        if len(found) == 2:
+            apart = SEEDS * record[OURS]["seconds"]
+            record["ratio"] = apart / record[TOGETHER]["seconds"]
+        return record
+
     def words(self, classes: int, template: str = "") -> flops.Words:
         """The sentences of a template, or those that the prompts stand in."""
         names, options = world.class_names(classes), self.options
@@ -156,37 +180,47 @@ class Bench:
             batch: images in a training step.
             templates: how many make the frozen text features; None: all, for the reference one.
         """
-        self.launched += 1
-        common = {"threads": self.threads, "precision": self.precision, "templates": templates}
+        sides = {OURS: self._ours(classes, batch, templates)}
+        if self.reference:
+            sides[REFERENCE] = self._theirs(classes, batch)
+        return Comparison(sides)
+
+    def _ours(self, classes: int, batch: int, templates: int | None, seeds: int = 1) -> Process:
         words = ours.settings(
             str(CONFIGS), self._data(classes, OURS), str(self.weights), batch, self.precision
         )
         plan = {
-            **common,
+            "threads": self.threads,
+            "templates": templates,
+            "seeds": seeds,
             "side": str(HERE / "ours.py"),
             "path": [str(ROOT)],
-            "settings": words,
+            "settings": words + self.pairs,
         }
-        sides = {OURS: Process(plan, ROOT, self.scratch / "ours.log")}
-        if self.reference:
-            settings = reference.settings(
-                self._data(classes, REFERENCE),
-                batch,
-                self.precision,
-                self.size,
-                str(self.scratch / "output"),
-            )
-            plan = {
-                **common,
-                "templates": 1,
-                "side": str(HERE / "reference.py"),
-                "path": [str(self.reference.promptsrc), str(self.reference.dassl)],
-                "settings": settings,
-                "weights": str(self.weights),
-            }
-            log = self.scratch / "reference.log"
-            sides[REFERENCE] = Process(plan, self.reference.promptsrc, log)
-        return Comparison(sides)
+        return self._start(plan, ROOT)
+
+    def _theirs(self, classes: int, batch: int) -> Process:
+        settings = reference.settings(
+            self._data(classes, REFERENCE),
+            batch,
+            self.precision,
+            self.size,
+            str(self.scratch / "output"),
+        )
+        plan = {
+            "threads": self.threads,
+            "templates": 1,
+            "precision": self.precision,
+            "side": str(HERE / "reference.py"),
+            "path": [str(self.reference.promptsrc), str(self.reference.dassl)],
+            "settings": settings,
+            "weights": str(self.weights),
+        }
+        return self._start(plan, self.reference.promptsrc)
+
+    def _start(self, plan: dict, folder: Path) -> Process:
+        self.launched += 1
+        return Process(plan, folder, self.scratch / f"side-{self.launched}.log")
 
     def build(self, sides: Comparison, **arguments) -> dict[str, dict]:
         """Have the trainers built; keeps what they tell of themselves."""
@@ -209,7 +243,7 @@ class Bench:
             share = needed / seconds / self.peak
             record[name] = {"seconds": seconds, "samples": list(values), "share_of_peak": share}
         record |= {name: {"failed": why} for name, why in failed.items()}
-        if len(samples) == 2:
+        if {OURS, REFERENCE} <= set(samples):
             record["ratio"] = record[REFERENCE]["seconds"] / record[OURS]["seconds"]
         return record
 

@@ -6,6 +6,7 @@ from tabulate import tabulate
 
 TITLES = {
     "step": "Training step",
+    "seeds": "Training step of several seeds: one after the other, and together",
     "evaluation": "Evaluation",
     "start": "Start: the frozen text features",
 }
@@ -14,7 +15,12 @@ TITLES = {
 def text(content: Mapping) -> str:
     """What `python -m benchmark.speed` measured, as it writes it to JSON."""
     parts = [_machine(content["machine"])]
-    for what, rows in (("step", _step), ("evaluation", _evaluation), ("start", _start)):
+    for what, rows in (
+        ("step", _step),
+        ("seeds", _seeds),
+        ("evaluation", _evaluation),
+        ("start", _start),
+    ):
         records = [record for record in content["records"] if record["what"] == what]
         if records:
             parts.append(f"{TITLES[what]}\n\n{_table(list(map(rows, records)))}")
@@ -32,9 +38,10 @@ def _table(rows: Sequence[Mapping[str, str]]) -> str:
 
 def _machine(machine: Mapping) -> str:
     peak, version = machine["peak"] / 1e9, machine["versions"]["torch"]
+    options = " ".join(["", *machine["options"]])
     return (
         f"{machine['device']}, threads: {machine['threads']}, torch {version}, "
-        f"{machine['precision']}, peak {peak:,.0f} GFLOP/s, backbone {machine['backbone']}"
+        f"{machine['precision']}, peak {peak:,.0f} GFLOP/s, backbone {machine['backbone']}{options}"
     )
 
 
@@ -47,6 +54,20 @@ def _step(record: Mapping) -> dict[str, str]:
         "reference's": _memory(record, "reference", whole=False),
         "whole process": _memory(record, "ours", whole=True),
         "its": _memory(record, "reference", whole=True),
+    }
+
+
+def _seeds(record: Mapping) -> dict[str, str]:
+    ours, together = record.get("ours", {}), record.get("together", {})
+    apart = {**ours, "seconds": record["seeds"] * ours["seconds"]} if "seconds" in ours else ours
+    return {
+        "classes": f"{record['classes']}",
+        "batch": f"{record['batch']}",
+        "seeds": f"{record['seeds']}",
+        "apart, s": _seconds(apart),
+        "together, s": _seconds(together),
+        "ratio": f"{record['ratio']:.2f}" if "ratio" in record else "",
+        "of peak": _share(together),
     }
 
 
@@ -76,14 +97,18 @@ def _start(record: Mapping) -> dict[str, str]:
 
 def _times(record: Mapping) -> dict[str, str]:
     ours, ratio = record.get("ours", {}), record.get("ratio")
-    share = ours.get("share_of_peak")
     return {
         "ours, s": _seconds(ours),
         "reference, s": _seconds(record.get("reference", {})),
         "ratio": f"{ratio:.2f}" if ratio else "",
         "needed, GFLOP": f"{record['needed'] / 1e9:,.4g}",
-        "of peak": f"{100 * share:.0f} %" if share else "",
+        "of peak": _share(ours),
     }
+
+
+def _share(found: Mapping) -> str:
+    share = found.get("share_of_peak")
+    return f"{100 * share:.0f} %" if share else ""
 
 
 def _seconds(found: Mapping) -> str:

@@ -121,6 +121,15 @@ def test_a_step_is_the_median_beside_what_it_needs(bench, monkeypatch):
     assert ours.closed and theirs.closed
 
 
+def test_seeds_together_beside_as_many_steps_of_one(bench, monkeypatch):
+    sides = {1: Fake("ours", [2.0, 1.0, 3.0]), 3: Fake("together", [4.0, 3.0, 5.0])}
+    monkeypatch.setattr(bench, "_ours", lambda classes, batch, templates, seeds=1: sides[seeds])
+    record = bench.seeds(4, 2)
+    assert record["ratio"] == 3 * 2.0 / 4.0
+    share = 3 * record["needed"] / 4.0 / bench.peak
+    assert record["together"]["share_of_peak"] == pytest.approx(share)
+
+
 def test_a_side_without_memory_leaves_the_other_s_figures(bench, monkeypatch):
     sides = {"ours": Fake("ours"), "reference": Fake("reference", fails=1)}
     record = with_fakes(bench, monkeypatch, **sides).step(4, 2)
@@ -208,11 +217,22 @@ def test_our_side_does_all_it_is_asked_for(bench, tmp_path):
     assert evaluation["seconds"] > evaluation["text"] > 0
 
 
+def test_seeds_are_stepped_together(bench):
+    """The true trainers, in a process of their own."""
+    with Comparison({"together": bench._ours(4, 2, 1, 3)}) as sides:
+        sides.ask("build")
+        warm = sides.ask("warm_up", batch=2)["together"]
+        steps = sides.repeat(2, "step")["together"]
+    assert sides.failed == {}
+    assert warm["loss"] > 0 and all(step["seconds"] > 0 for step in steps)
+
+
 def test_the_command_prints_tables_and_writes_all_figures(tmp_path, monkeypatch, capsys, tiny_file):
     def launch(self, *_, **__):
         return Comparison({"ours": Fake("ours"), "reference": Fake("reference")})
 
     monkeypatch.setattr(Bench, "launch", launch)
+    monkeypatch.setattr(Bench, "_ours", lambda *_: Fake("ours"))
     (tmp_path / "trainers").mkdir()
     (tmp_path / "dassl" / "engine").mkdir(parents=True)
     (tmp_path / speed_reference.MARKER).touch()
@@ -225,12 +245,20 @@ def test_the_command_prints_tables_and_writes_all_figures(tmp_path, monkeypatch,
     )  # fmt: skip
     content = json.loads(output.read_text())
     kinds = [(record["what"], record["classes"]) for record in content["records"]]
-    assert kinds == [(what, n) for n in (4, 8) for what in ("step", "evaluation", "start")]
+    assert kinds == [(what, n) for n in (4, 8) for what in speed.MEASURES]
     assert content["machine"]["peak"] > 0
     assert content["sides"]["reference"]["shims"][0] == "a shim"
     assert {row["table"] for row in content["projection"]} >= {"base2new", "few_shot"}
     printed = capsys.readouterr().out
-    for words in ("Training step", "Evaluation", "Start: ", "base2new", "- a shim", "of peak"):
+    for words in (
+        "Training step",
+        "several seeds",
+        "Evaluation",
+        "Start: ",
+        "base2new",
+        "- a shim",
+        "of peak",
+    ):
         assert words in printed
 
 
@@ -239,7 +267,10 @@ def test_the_command_prints_tables_and_writes_all_figures(tmp_path, monkeypatch,
     [
         (["--classes", "2000"], "--classes takes 1 to 1000, got 2000."),
         (["--repeats", "0"], "--repeats must be at least 1, got 0."),
-        (["--measure", "steps"], "--measure steps is unknown: choose step, evaluation, start."),
+        (
+            ["--measure", "steps"],
+            "--measure steps is unknown: choose step, seeds, evaluation, start.",
+        ),
         (
             ["--project", "--classes", "10"],
             "--project needs step, evaluation, start at two numbers",
