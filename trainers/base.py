@@ -95,8 +95,7 @@ class PromptTrainer(TrainerX):
         if needs_scaler(self.options.PREC, self.device):
             self.scaler = torch.amp.GradScaler("cuda")
         # Upstream's configuration has no such key.
-        captured = cfg.TRAIN.get("CUDA_GRAPH", True)
-        self.step = Captured(self.compute) if captured else self.compute
+        self._graph = Captured(cfg.TRAIN.get("CUDA_GRAPH", True))
         self.register_model(MODEL_NAME, learner, self.optim, self.sched)
 
     @property
@@ -111,6 +110,10 @@ class PromptTrainer(TrainerX):
     def forward_backward(self, batch: Mapping) -> dict[str, float]:
         images, labels = self.parse_batch_train(batch)
         return self.update(*self.step(images, labels))
+
+    def step(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Gradients]:
+        """`compute`, on a GPU by a CUDA graph."""
+        return self._graph(self.compute, images, labels)
 
     def compute(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Gradients]:
         """What a step computes on the device, without changing anything or waiting for it.

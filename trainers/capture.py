@@ -24,49 +24,52 @@ class Captured:
 
     The function reads parameters where they lie, changes nothing, and does not wait for the GPU; it
     returns one tensor and a sequence of tensors or Nones. What a call returns is overwritten by the
-    next one. Inputs of another shape than the first go through the function itself.
+    next one. Inputs of another shape than the first go through the function itself. It comes with
+    every call, the same each time: kept here, a trainer's method would keep the trainer alive.
+
+    Args:
+        enabled: False to have the function called, and nothing else.
     """
 
-    def __init__(self, function: Callable[..., Outputs]) -> None:
-        self.function = function
+    def __init__(self, enabled: bool = True) -> None:
         self.inputs: tuple[Tensor, ...] | None = None  # the memory that the graph reads
         self.outputs: Outputs | None = None  # and writes
         self.replay: Callable[[], None] | None = None
-        self.given_up = False
+        self.given_up = not enabled
 
-    def __call__(self, *inputs: Tensor) -> Outputs:
+    def __call__(self, function: Callable[..., Outputs], *inputs: Tensor) -> Outputs:
         if self.given_up or not self.suits(inputs):
-            return self.function(*inputs)
+            return function(*inputs)
         if self.inputs is None:
-            return self._begin(inputs)
+            return self._begin(function, inputs)
         if [i.shape for i in inputs] != [i.shape for i in self.inputs]:
-            return self.function(*inputs)
+            return function(*inputs)
         return self._replay(inputs)
 
     def suits(self, inputs: Sequence[Tensor]) -> bool:
         """Whether there can be a graph for such inputs."""
         return all(i.is_cuda for i in inputs)
 
-    def record(self) -> Callable[[], None]:
+    def record(self, function: Callable[..., Outputs]) -> Callable[[], None]:
         """Record the function on `inputs` to `outputs`; returns what runs it again."""
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
             for _ in range(WARM_UP):
-                self.function(*self.inputs)
+                function(*self.inputs)
         torch.cuda.current_stream().wait_stream(side)
         graph = torch.cuda.CUDAGraph()
         # The loader's thread, which pins memory, may go on meanwhile.
         with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-            self.outputs = self.function(*self.inputs)
+            self.outputs = function(*self.inputs)
         return graph.replay
 
-    def _begin(self, inputs: Sequence[Tensor]) -> Outputs:
+    def _begin(self, function: Callable[..., Outputs], inputs: Sequence[Tensor]) -> Outputs:
         """The first call: the function's own results, and a graph if it gives the same."""
         self.inputs = tuple(i.clone() for i in inputs)
-        expected = self.function(*inputs)
+        expected = function(*inputs)
         try:
-            self.replay = self.record()
+            self.replay = self.record(function)
             found = self._replay(inputs)
         except RuntimeError as error:  # whatever CUDA does not record
             reason = str(error).strip().splitlines()[0]

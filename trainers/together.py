@@ -120,8 +120,7 @@ class Together:
         self.stop_requested = False
         self._evaluating = False
         self._losses = _Losses(self.trainers[0])
-        captured = self.trainers[0].cfg.TRAIN.CUDA_GRAPH
-        self.step = Captured(self.compute) if captured else self.compute
+        self._graph = Captured(self.trainers[0].cfg.TRAIN.CUDA_GRAPH)
         self._check_data()
         for trainer in self.trainers:
             trainer.together = self.seeds
@@ -171,6 +170,10 @@ class Together:
             computed = self.split(*self.step(images, labels))
             batches = self._advance(runs, computed)
         self._evaluate()
+
+    def step(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Gradients]:
+        """`compute`, on a GPU by a CUDA graph."""
+        return self._graph(self.compute, images, labels)
 
     def compute(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Gradients]:
         """`PromptTrainer.compute` for all seeds at once.

@@ -15,13 +15,13 @@ class Recorded(Captured):
     def suits(self, inputs):
         return True
 
-    def record(self):
-        values, rest = self.function(*self.inputs)
+    def record(self, function):
+        values, rest = function(*self.inputs)
         self.outputs = values.clone(), [None if r is None else r.clone() for r in rest]
-        return self.again
+        return lambda: self.again(function)
 
-    def again(self):
-        values, rest = self.function(*self.inputs)
+    def again(self, function):
+        values, rest = function(*self.inputs)
         self.outputs[0].copy_(values)
         for memory, new in zip(self.outputs[1], rest, strict=True):
             if memory is not None:
@@ -48,10 +48,10 @@ def warnings(caplog, monkeypatch):
 
 def test_a_graph_gives_what_the_function_gives():
     function, x, y = Calls(), torch.randn(3), torch.randn(2)
-    step = Recorded(function)
+    step = Recorded()
     for _ in range(3):
         x, y = torch.randn(3), torch.randn(2)
-        values, (first, nothing) = step(x, y)
+        values, (first, nothing) = step(function, x, y)
         assert torch.equal(values, function.weight * x.sum())
         assert torch.equal(first, x * y.sum())
         assert nothing is None
@@ -59,30 +59,34 @@ def test_a_graph_gives_what_the_function_gives():
 
 
 def test_results_lie_in_the_same_memory():
-    step = Recorded(Calls())
-    step(torch.ones(3), torch.ones(2))
-    one, other = step(torch.ones(3), torch.ones(2)), step(torch.zeros(3), torch.ones(2))
+    function, step = Calls(), Recorded()
+    step(function, torch.ones(3), torch.ones(2))
+    one, other = (
+        step(function, torch.ones(3), torch.ones(2)),
+        step(function, torch.zeros(3), torch.ones(2)),
+    )
     assert one[0].data_ptr() == other[0].data_ptr()
 
 
 def test_another_shape_goes_through_the_function():
     function = Calls()
-    step = Recorded(function)
-    step(torch.ones(3), torch.ones(2))
-    values, _ = step(torch.ones(5), torch.ones(2))
+    step = Recorded()
+    step(function, torch.ones(3), torch.ones(2))
+    values, _ = step(function, torch.ones(5), torch.ones(2))
     assert torch.equal(values, function.weight * 5)
-    assert torch.equal(step(torch.ones(3), torch.ones(2))[0], function.weight * 3)
+    assert torch.equal(step(function, torch.ones(3), torch.ones(2))[0], function.weight * 3)
 
 
 def test_what_cannot_be_recorded_runs_as_it_is(warnings):
     class Refuses(Recorded):
-        def record(self):
+        def record(self, function):
             raise RuntimeError("operation not permitted when stream is capturing\nat some place")
 
-    step = Refuses(Calls())
+    function, step = Calls(), Refuses()
     for scale in (1.0, 2.0):
         assert torch.equal(
-            step(scale * torch.ones(3), torch.ones(2))[0], scale * torch.tensor([3.0, 6.0])
+            step(function, scale * torch.ones(3), torch.ones(2))[0],
+            scale * torch.tensor([3.0, 6.0]),
         )
     assert (
         "not run as a CUDA graph: operation not permitted when stream is capturing" in warnings.text
@@ -92,32 +96,39 @@ def test_what_cannot_be_recorded_runs_as_it_is(warnings):
 
 def test_a_graph_that_computes_something_else_is_not_used(warnings):
     class Wrong(Recorded):
-        def again(self):
-            super().again()
+        def again(self, function):
+            super().again(function)
             self.outputs[1][0].mul_(1.1)
 
-    step = Wrong(Calls())
+    function, step = Calls(), Wrong()
     for _ in range(2):
-        _, (found, _) = step(torch.ones(3), torch.ones(2))
+        _, (found, _) = step(function, torch.ones(3), torch.ones(2))
         assert torch.equal(found, torch.full((3,), 2.0))
     assert "its results differ by 1.0e-01" in warnings.text
 
 
 def test_on_a_cpu_nothing_is_recorded():
     function = Calls()
-    step = Captured(function)
-    step(torch.ones(3), torch.ones(2))
+    step = Captured()
+    step(function, torch.ones(3), torch.ones(2))
     assert step.inputs is None and function.count == 1
+
+
+def test_switched_off_it_calls_the_function():
+    function, step = Calls(), Recorded(enabled=False)
+    for _ in range(2):
+        step(function, torch.ones(3), torch.ones(2))
+    assert step.inputs is None and function.count == 2
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_a_cuda_graph_gives_what_the_function_gives(warnings):
     function = Calls()
     function.weight = function.weight.cuda()
-    step = Captured(function)
+    step = Captured()
     for _ in range(3):
         x, y = torch.randn(3).cuda(), torch.randn(2).cuda()
-        values, (first, _) = step(x, y)
+        values, (first, _) = step(function, x, y)
         torch.testing.assert_close(values, function.weight * x.sum())
         torch.testing.assert_close(first, x * y.sum())
     assert step.replay is not None
