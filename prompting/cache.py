@@ -70,11 +70,11 @@ def _surroundings(device: torch.device) -> dict[str, Any]:
         where = [torch.cuda.get_device_name(device)]
     else:
         capability = torch.backends.cpu.get_cpu_capability()
-        where = [device.type, _processor(), capability, torch.get_num_threads()]
+        where = [device.type, processor(), capability, torch.get_num_threads()]
     return {"device": where, "torch": torch.__version__, "code": _code()}
 
 
-def _processor() -> str:
+def processor() -> str:
     """The CPU's name, by which libraries choose their kernels."""
     with suppress(OSError), open("/proc/cpuinfo") as lines:
         for line in lines:

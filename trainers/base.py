@@ -22,6 +22,7 @@ from prompting import Backbone, PromptedCLIP
 from prompting.precision import check_precision, needs_scaler
 from trainers.backbones import load_backbone
 from trainers.capture import Captured
+from trainers.checkpoints import check_shapes, checkpoint_path
 from trainers.results import images_digest, write_results
 
 logger = logging.getLogger("dassl")
@@ -258,7 +259,7 @@ class PromptTrainer(TrainerX):
                 f"{self.cfg.TRAINER.NAME} needs trained prompts: pass --model-dir with the output "
                 "folder of a training run."
             )
-        path = _checkpoint_path(Path(directory) / MODEL_NAME, epoch)
+        path = checkpoint_path(Path(directory) / MODEL_NAME, epoch)
         checkpoint = self._read_checkpoint(path)
         self.model.learner.load_state_dict(checkpoint["state_dict"])
         self.loaded = {"path": str(path), "epoch": checkpoint["epoch"]}
@@ -267,7 +268,7 @@ class PromptTrainer(TrainerX):
     def _read_checkpoint(self, path: Path) -> Mapping:
         checkpoint = load_checkpoint(str(path))
         self._check_origin(checkpoint, path)
-        _check_shapes(self.model.learner, checkpoint["state_dict"], path)
+        check_shapes(self.model.learner, checkpoint["state_dict"], path)
         self._check_options(checkpoint, path)
         return checkpoint
 
@@ -306,36 +307,3 @@ def _fit_input_size(cfg: CfgNode, backbone: Backbone) -> None:
     cfg.INPUT.SIZE = size
     if frozen:
         cfg.freeze()
-
-
-def _checkpoint_path(folder: Path, epoch: int | None) -> Path:
-    if epoch is not None:
-        path = folder / f"model.pth.tar-{epoch}"
-    elif (folder / "model-best.pth.tar").exists():
-        path = folder / "model-best.pth.tar"
-    elif (folder / "checkpoint").exists():
-        path = folder / (folder / "checkpoint").read_text().strip()
-    else:
-        path = folder / "model.pth.tar-<epoch>"
-    if path.exists():
-        return path
-    found = sorted(p.name for p in folder.glob("model*.pth.tar*")) or ["nothing"]
-    raise FileNotFoundError(
-        f"No checkpoint {path}; the folder holds {', '.join(found)}: --model-dir takes the "
-        "OUTPUT_DIR of a training run, --load-epoch one of its epochs."
-    )
-
-
-def _check_shapes(learner: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
-    expected = {name: tuple(value.shape) for name, value in learner.state_dict().items()}
-    found = {name: tuple(value.shape) for name, value in state.items()}
-    if expected != found:
-        raise ValueError(
-            f"{path} holds other prompts than this configuration asks for: expected "
-            f"{_shapes(expected)}; found {_shapes(found)}. Use the configuration of the training "
-            "run (N_CTX, PROMPT_DEPTH, LOW_RANK, RANK, SHARED_UP, the backbone)."
-        )
-
-
-def _shapes(shapes: Mapping[str, tuple[int, ...]]) -> str:
-    return ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items()) or "nothing"

@@ -9,12 +9,10 @@ turn with ours, on the same weights, class names, pictures, precision and number
 """
 
 import argparse
-import platform
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -29,6 +27,7 @@ from benchmark.speed.bench import IMAGES, REFERENCE, SEEDS, Bench, Checkouts
 from benchmark.speed.projection import project
 from benchmark.speed.table import text
 from benchmark.speed.world import RANDOM, class_names
+from prompting.cache import processor
 from prompting.precision import WEIGHT_DTYPES
 from trainers.results import commit, versions
 
@@ -196,15 +195,6 @@ def machine(args: argparse.Namespace, peak: float) -> dict:
         "versions": versions(),
         "commit": commit(),
     }
-
-
-def processor() -> str:
-    """The CPU's name."""
-    with suppress(OSError), open("/proc/cpuinfo") as lines:
-        for line in lines:
-            if line.startswith("model name"):
-                return line.split(":")[1].strip()
-    return platform.processor() or platform.machine()
 
 
 def shortened(told: dict, repeats: int) -> str:

@@ -81,7 +81,7 @@ def test_every_part_of_the_key_counts(tiny_backbone, folder, computed, monkeypat
         lambda: with_setting(torch, "get_num_threads", lambda: 64),
         lambda: with_setting(torch, "__version__", "99.0"),
         lambda: with_setting(torch.backends.cpu, "get_cpu_capability", lambda: "DEFAULT"),
-        lambda: with_setting(cache, "_processor", lambda: "another"),
+        lambda: with_setting(cache, "processor", lambda: "another"),
         lambda: with_setting(cache, "_code", lambda: "another"),
     ]
     first = [case() for case in cases]
@@ -93,7 +93,7 @@ def test_every_part_of_the_key_counts(tiny_backbone, folder, computed, monkeypat
 def test_the_gpu_is_part_of_the_key(monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"GPU {device.index}")
     one, two = (cache._surroundings(torch.device("cuda", index)) for index in (1, 2))
-    assert one["device"] == ["GPU 1"] and one != two and cache._processor() != "GPU 1"
+    assert one["device"] == ["GPU 1"] and one != two and cache.processor() != "GPU 1"
 
 
 def test_the_code_is_that_of_the_encoders():
