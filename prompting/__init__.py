@@ -1,49 +1,65 @@
-"""Prompt learning on CLIP in plain PyTorch: prompts, prompted encoders, regularisers.
+"""Prompt learning on CLIP in plain PyTorch: prompts, prompted encoders, losses.
 
-Nothing here knows of Dassl; the trainers in `trainers/` put it into Dassl's loop.
+A library of its own, which imports torch, clip and safetensors; the trainers in `trainers/` put it
+into Dassl's loop.
 """
 
 from prompting.backbone import Backbone, load_backbone, require_transformer
-from prompting.image import encode_image
+from prompting.errors import ArgumentError
+from prompting.image_encoder import encode_image
+from prompting.losses import (
+    SCLTerms,
+    SCLWeights,
+    knowledge_guidance,
+    self_regulating_consistency,
+    uniform_drift_correction,
+)
+from prompting.low_rank import LowRankPrompts
 from prompting.model import PromptedCLIP, frozen_text_features
 from prompting.prompts import (
     Context,
     FullRankPrompts,
-    LowRankPrompts,
+    InitialPrompts,
     NoPrompts,
-    PromptStart,
-    context_text,
+    check_prompt_sizes,
+    context_words,
+    initial_context,
     initial_prompts,
-    start_context,
-    word_vectors,
+    placeholders,
+    tower_widths,
+    word_embeddings,
 )
-from prompting.regularizers import Consistency, consistency, correct_drift, knowledge_guidance
 from prompting.templates import class_prompts
-from prompting.text import Sentences, encode_text, encode_texts, tokenize
+from prompting.text_encoder import TokenizedPrompts, encode_text, encode_texts, tokenize
 
 __all__ = [
+    "ArgumentError",
     "Backbone",
-    "Consistency",
     "Context",
     "FullRankPrompts",
+    "InitialPrompts",
     "LowRankPrompts",
     "NoPrompts",
-    "PromptStart",
     "PromptedCLIP",
-    "Sentences",
+    "SCLTerms",
+    "SCLWeights",
+    "TokenizedPrompts",
+    "check_prompt_sizes",
     "class_prompts",
-    "consistency",
-    "context_text",
-    "correct_drift",
+    "context_words",
     "encode_image",
     "encode_text",
     "encode_texts",
     "frozen_text_features",
+    "initial_context",
     "initial_prompts",
     "knowledge_guidance",
     "load_backbone",
+    "placeholders",
     "require_transformer",
-    "start_context",
+    "self_regulating_consistency",
     "tokenize",
-    "word_vectors",
+    "tower_widths",
+    "uniform_drift_correction",
+    "word_embeddings",
 ]

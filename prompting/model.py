@@ -12,12 +12,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from prompting.backbone import Backbone, require_transformer
-from prompting.cache import cached
-from prompting.image import embed_image, encode_image
+from prompting.feature_cache import cached
+from prompting.image_encoder import embed_image, encode_image
+from prompting.losses import uniform_drift_correction
 from prompting.precision import autocast
-from prompting.regularizers import correct_drift
 from prompting.templates import class_prompts
-from prompting.text import Sentences, encode_text, encode_texts, move_names, tokenize
+from prompting.text_encoder import (
+    TokenizedPrompts,
+    encode_text,
+    encode_texts,
+    move_classnames,
+    tokenize,
+)
 
 
 class PromptedCLIP(nn.Module):
@@ -25,12 +31,12 @@ class PromptedCLIP(nn.Module):
 
     Args:
         backbone: the frozen CLIP.
-        learner: a module that returns the prompts of the text tower and of the image tower, as
-            `encode_text` and `encode_image` take them; the only part with gradients.
-        names: the C class names.
-        template: the sentence around a class name, such as "a photo of a {}."; the prompts replace
-            its first tokens.
-        templates: sentences whose features are averaged into the frozen text features; empty where
+        prompt_learner: a module that returns the prompts of the text tower and of the image tower,
+            as `encode_text` and `encode_image` take them; the only part with gradients.
+        classnames: C of them.
+        template: the text around a class name, such as "a photo of a {}."; the prompts replace its
+            first tokens.
+        templates: those whose features are averaged into the frozen text features; empty where
             these are not needed.
         drift_correction: classify with drift-corrected text features.
         position: where the class name stands: behind the prompt ("end"), in its "middle", or in
@@ -44,8 +50,8 @@ class PromptedCLIP(nn.Module):
     def __init__(
         self,
         backbone: Backbone,
-        learner: nn.Module,
-        names: Sequence[str],
+        prompt_learner: nn.Module,
+        classnames: Sequence[str],
         template: str,
         templates: Sequence[str] = (),
         drift_correction: bool = False,
@@ -54,21 +60,23 @@ class PromptedCLIP(nn.Module):
         super().__init__()
         if drift_correction and not templates:
             raise ValueError("Drift correction needs frozen text features: give templates.")
-        text, vision = learner()
+        text, vision = prompt_learner()
         if len(vision):
             require_transformer(backbone)
         self.clip = backbone.model
         self.precision, self.device = backbone.precision, backbone.device
-        self.learner = learner
+        self.prompt_learner = prompt_learner
         self.drift_correction = drift_correction
-        self.sentences = _sentences(names, template, text, position).to(self.device)
+        self.tokenized_prompts = _tokenize(classnames, template, text, position).to(self.device)
         self.logit_scale = self.clip.logit_scale.exp().float()
-        self.frozen_text = frozen_text_features(backbone, names, templates) if templates else None
+        self.frozen_text = None
+        if templates:
+            self.frozen_text = frozen_text_features(backbone, classnames, templates)
         self._fixed_text: Tensor | None = None
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits (B, C) of images (B, 3, H, W)."""
-        text_prompts, vision_prompts = self.learner()
+        """Return the logits (B, C) of images (B, 3, H, W)."""
+        text_prompts, vision_prompts = self.prompt_learner()
         image = self.image_features(images, vision_prompts)
         text = self._fixed_text
         if text is None:
@@ -76,29 +84,33 @@ class PromptedCLIP(nn.Module):
         return self.logits(image, text)
 
     def embed(self, images: Tensor) -> Tensor:
-        """What `image_features` takes in place of images (B, 3, H, W) that it sees twice."""
+        """Return what `image_features` takes in place of images (B, 3, H, W) that it sees twice."""
         with autocast(self.precision, self.device):
             return embed_image(self.clip, images)
 
     def image_features(self, images: Tensor, prompts: Sequence[Tensor] = ()) -> Tensor:
-        """Normalised features (B, D), fp32; without prompts those of the frozen CLIP."""
+        """Return normalised features (B, D), fp32; without prompts those of the frozen CLIP."""
         with autocast(self.precision, self.device):
             features = encode_image(self.clip, images, prompts)
         return F.normalize(features.float(), dim=-1)
 
     def text_features(self, prompts: Sequence[Tensor | None]) -> Tensor:
-        """Normalised features g (C, D), or (B, C, D) with prompts that differ between the images;
-        fp32, before drift correction."""
+        """Return normalised features g (C, D), fp32, before drift correction.
+
+        With prompts that differ between the images they are (B, C, D).
+        """
         with autocast(self.precision, self.device):
-            features = encode_text(self.clip, self.sentences, prompts)
+            features = encode_text(self.clip, self.tokenized_prompts, prompts)
         return F.normalize(features.float(), dim=-1)
 
     def correct(self, text: Tensor) -> Tensor:
-        """The text features that classify: drift-corrected where that is on, else unchanged."""
-        return correct_drift(text, self.frozen_text) if self.drift_correction else text
+        """Return the text features that classify: drift-corrected where that is on."""
+        if not self.drift_correction:
+            return text
+        return uniform_drift_correction(text, self.frozen_text)
 
     def logits(self, image: Tensor, text: Tensor) -> Tensor:
-        """Scaled cosine similarities (B, C) of image (B, D) with text (C, D)."""
+        """Return the scaled cosine similarities (B, C) of image (B, D) with text (C, D)."""
         return self.logit_scale * image @ text.T
 
     def fix_text(self, features: Tensor | None) -> None:
@@ -107,11 +119,11 @@ class PromptedCLIP(nn.Module):
 
     @contextmanager
     def fixed_text(self) -> Iterator[None]:
-        """Within it the text is encoded once: nothing it depends on changes in an evaluation."""
+        """Encode the text once: nothing it depends on changes within an evaluation."""
         before = self._fixed_text
         if before is None:
             with torch.no_grad():
-                self.fix_text(self.correct(self.text_features(self.learner()[0])))
+                self.fix_text(self.correct(self.text_features(self.prompt_learner()[0])))
         try:
             yield
         finally:
@@ -119,11 +131,11 @@ class PromptedCLIP(nn.Module):
 
 
 def frozen_text_features(
-    backbone: Backbone, names: Sequence[str], templates: Sequence[str], normalize: bool = False
+    backbone: Backbone, classnames: Sequence[str], templates: Sequence[str], normalize: bool = False
 ) -> Tensor:
-    """Text features of the frozen CLIP, averaged over the templates: (C, D), fp32, normalised.
+    """Encode the class names by the frozen CLIP, averaged over the templates: (C, D), normalised.
 
-    They are kept on disk for the next run, see `prompting/cache.py`.
+    The features, in fp32, are kept on disk for the next run, see `feature_cache.py`.
 
     Args:
         normalize: average normalised features (CLIP's and CoOp's ensembles) instead of those that
@@ -132,31 +144,31 @@ def frozen_text_features(
     key = {
         "backbone": backbone.sha256,
         "precision": backbone.precision,
-        "names": list(names),
+        "names": list(classnames),
         "templates": list(templates),
         "normalize": normalize,
     }
-    shape = (len(names), backbone.model.text_projection.shape[1])
-    compute = partial(_frozen_text_features, backbone, names, templates, normalize)
+    shape = (len(classnames), backbone.model.text_projection.shape[1])
+    compute = partial(_frozen_text_features, backbone, classnames, templates, normalize)
     return cached(key, shape, backbone.device, compute)
 
 
 def _frozen_text_features(
-    backbone: Backbone, names: Sequence[str], templates: Sequence[str], normalize: bool
+    backbone: Backbone, classnames: Sequence[str], templates: Sequence[str], normalize: bool
 ) -> Tensor:
     with autocast(backbone.precision, backbone.device):
-        # Template by template: its sentences share the words in front of the class names.
-        parts = [encode_texts(backbone.model, class_prompts(names, t)) for t in templates]
+        # Template by template: its texts share the words in front of the class names.
+        parts = [encode_texts(backbone.model, class_prompts(classnames, t)) for t in templates]
     features = torch.stack(parts).float()
     if normalize:
         features = F.normalize(features, dim=-1)
     return F.normalize(features.mean(dim=0), dim=-1)
 
 
-def _sentences(
-    names: Sequence[str], template: str, prompts: Sequence[Tensor], position: str
-) -> Sentences:
-    """A sentence a class, whose first tokens are the slots of the text prompts."""
+def _tokenize(
+    classnames: Sequence[str], template: str, prompts: Sequence[Tensor], position: str
+) -> TokenizedPrompts:
+    """Tokenise one text per class, whose first tokens are the slots of the text prompts."""
     tokens = prompts[0].shape[-2] if len(prompts) else 0
-    sentences = tokenize(class_prompts(names, template), tokens)
-    return move_names(sentences, class_prompts(names, "{}"), position)
+    tokenized = tokenize(class_prompts(classnames, template), tokens)
+    return move_classnames(tokenized, class_prompts(classnames, "{}"), position)

@@ -1,14 +1,15 @@
 """Sentence templates, and class names put into them.
 
-The templates are facts of the published protocol: `ENSEMBLE` are the 60 of CLIP's 80 ImageNet
-templates that PromptSRC averages for its frozen text features, `SELECTED` the seven that OpenAI's
-notebook found best together, `ZERO_SHOT` the one hand-written template per data set that CoOp uses
-for zero-shot CLIP. `KGCOOP`, `PROGRAD` and `TCP` say where these methods' code bases have others.
+The templates are facts of the published protocol, under CoOp's names: `IMAGENET_TEMPLATES` are the
+60 of CLIP's 80 ImageNet templates that PromptSRC averages for its frozen text features,
+`IMAGENET_TEMPLATES_SELECT` the seven that OpenAI's notebook found best together, `CUSTOM_TEMPLATES`
+the one hand-written template per data set that CoOp uses for zero-shot CLIP. `KGCOOP_TEMPLATES`,
+`PROGRAD_TEMPLATES` and `TCP_TEMPLATES` say where these methods' code bases have others.
 """
 
 from collections.abc import Mapping, Sequence
 
-ENSEMBLE = (
+IMAGENET_TEMPLATES = (
     "a photo of a {}.",
     "a bad photo of a {}.",
     "a photo of many {}.",
@@ -71,7 +72,7 @@ ENSEMBLE = (
     "itap of the {}.",
 )
 
-SELECTED = (
+IMAGENET_TEMPLATES_SELECT = (
     "itap of a {}.",
     "a bad photo of the {}.",
     "a origami {}.",
@@ -81,7 +82,7 @@ SELECTED = (
     "a photo of the small {}.",
 )
 
-ZERO_SHOT = {
+CUSTOM_TEMPLATES = {
     "OxfordPets": "a photo of a {}, a type of pet.",
     "OxfordFlowers": "a photo of a {}, a type of flower.",
     "FGVCAircraft": "a photo of a {}, a type of aircraft.",
@@ -98,22 +99,22 @@ ZERO_SHOT = {
     "ImageNetA": "a photo of a {}.",
     "ImageNetR": "a photo of a {}.",
 }
-DEFAULT = "a photo of a {}."
+DEFAULT_TEMPLATE = "a photo of a {}."
 
-KGCOOP = {"DescribableTextures": "a photo of a {}, a type of texture."}
-PROGRAD = {
+KGCOOP_TEMPLATES = {"DescribableTextures": "a photo of a {}, a type of texture."}
+PROGRAD_TEMPLATES = {
     "OxfordPets": "a type of pet, a photo of a {}.",
     "OxfordFlowers": "a type of flower, a photo of a {}.",
     "FGVCAircraft": "a type of aircraft, a photo of a {}.",
     "DescribableTextures": "a texture of {}.",
     "Food101": "a type of food, a photo of {}.",
 }
-TCP = {
+TCP_TEMPLATES = {
     "FGVCAircraft": "a photo of an aircraft {}.",
     "DescribableTextures": "a photo of a {}, a type of texture.",
     "Food101": "a photo of a {}, a type of food.",
 }
-# What follows the learned words in TCP's sentences, where it is not "{}.".
+# What follows the learned words in TCP's texts, where it is not "{}.".
 TCP_ENDINGS = {
     "OxfordPets": "{}, a type of pet.",
     "OxfordFlowers": "{}, a type of flower.",
@@ -126,11 +127,11 @@ TCP_ENDINGS = {
 
 
 def template_for(dataset: str, own: Mapping[str, str]) -> str:
-    """A method's own template for a data set, or else the one of zero-shot CLIP."""
-    return {**ZERO_SHOT, **own}.get(dataset, DEFAULT)
+    """Return a method's own template for a data set, or else the one of zero-shot CLIP."""
+    return {**CUSTOM_TEMPLATES, **own}.get(dataset, DEFAULT_TEMPLATE)
 
 
-def class_prompts(names: Sequence[str], template: str) -> list[str]:
+def class_prompts(classnames: Sequence[str], template: str) -> list[str]:
     """Put each class name into a template such as "a photo of a {}.".
 
     Underscores in a name are read as spaces, as everywhere in the family.
@@ -141,6 +142,6 @@ def class_prompts(names: Sequence[str], template: str) -> list[str]:
     if template.count("{}") != 1:
         raise ValueError(
             f'A template needs exactly one "{{}}" for the class name, "{template}" has '
-            f'{template.count("{}")}: write it like "{DEFAULT}".'
+            f'{template.count("{}")}: write it like "{DEFAULT_TEMPLATE}".'
         )
-    return [template.replace("{}", name.replace("_", " ")) for name in names]
+    return [template.replace("{}", name.replace("_", " ")) for name in classnames]

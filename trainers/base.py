@@ -18,7 +18,7 @@ from dassl.utils import load_checkpoint, load_pretrained_weights
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from prompting import Backbone, PromptedCLIP
+from prompting import ArgumentError, Backbone, PromptedCLIP
 from prompting.precision import check_precision, needs_scaler
 from trainers.backbones import load_backbone
 from trainers.capture import Captured
@@ -26,20 +26,37 @@ from trainers.checkpoints import check_shapes, checkpoint_path
 from trainers.results import images_digest, write_results
 
 logger = logging.getLogger("dassl")
+# The library's messages go where those of the run go.
+logging.getLogger("prompting").parent = logger
 
 MODEL_NAME = "prompt_learner"  # folder of the checkpoints, as in CoOp
 Gradients = Sequence[Tensor | None]
+# The keys of a method's node, by the library's name of the argument; the first that it has counts.
+KEYS = {
+    "text_tokens": ("N_CTX_TEXT", "N_CTX"),
+    "vision_tokens": ("N_CTX_VISION", "N_CTX"),
+    "text_depth": ("PROMPT_DEPTH_TEXT", "PROMPT_DEPTH", "PROMPT_DEPTH_VISION"),
+    "vision_depth": ("PROMPT_DEPTH_VISION", "PROMPT_DEPTH"),
+    "context": ("CTX_INIT", "TEXT_CTX_INIT"),
+    "position": ("CLASS_TOKEN_POSITION",),
+    "rank": ("RANK",),
+    "shared": ("SHARED_UP",),
+    "std": ("INIT_STD",),
+}
 
 
 class PromptTrainer(TrainerX):
     """Learns the prompts of a frozen CLIP.
 
-    A subclass sets `node` and implements `build_prompted`; it may override `loss_terms`.
+    A subclass sets `node` and implements `build_clip`; it may override `loss_terms`.
     """
 
     node: str  # the method's own config: cfg.TRAINER.<node>, with at least PREC
     training_only: tuple[str, ...] = ("PREC",)  # its keys that trained prompts do not depend on
-    learns: bool = True  # whether there is anything to train
+    added_options: Mapping[
+        str, object
+    ] = {}  # keys that old checkpoints lack, and their values then
+    requires_training: bool = True  # whether there is anything to train
     loaded: Mapping | None = None  # path and epoch of the checkpoint that is evaluated
 
     @property
@@ -47,7 +64,7 @@ class PromptTrainer(TrainerX):
         """The method's own config."""
         return self.cfg.TRAINER[self.node]
 
-    def build_prompted(self, names: list[str], generator: torch.Generator) -> PromptedCLIP:
+    def build_clip(self, classnames: list[str], generator: torch.Generator) -> PromptedCLIP:
         """The model of the method for these class names, on `self.backbone`."""
         raise NotImplementedError
 
@@ -84,20 +101,28 @@ class PromptTrainer(TrainerX):
             generator.manual_seed(cfg.SEED)
         else:
             generator.seed()
-        self.model = self.build_prompted(list(self.dm.dataset.classnames), generator)
-        learner = self.model.learner.to(self.device)
+        try:
+            self.model = self.build_clip(list(self.dm.dataset.classnames), generator)
+        except ArgumentError as error:
+            raise ValueError(f"{self._key(error.argument)} {error.message}") from error
+        prompt_learner = self.model.prompt_learner.to(self.device)
         if cfg.MODEL.INIT_WEIGHTS:
-            load_pretrained_weights(learner, cfg.MODEL.INIT_WEIGHTS)
+            load_pretrained_weights(prompt_learner, cfg.MODEL.INIT_WEIGHTS)
         logger.info("Trainable parameters: %s", f"{self.trainable_parameters:,}")
         self.optim = self.sched = self.scaler = None
         if self.trainable_parameters:
-            self.optim = build_optimizer(learner, cfg.OPTIM)
+            self.optim = build_optimizer(prompt_learner, cfg.OPTIM)
             self.sched = build_lr_scheduler(self.optim, cfg.OPTIM)
         if needs_scaler(self.options.PREC, self.device):
             self.scaler = torch.amp.GradScaler("cuda")
         # Upstream's configuration has no such key.
         self._graph = Captured(cfg.TRAIN.get("CUDA_GRAPH", True))
-        self.register_model(MODEL_NAME, learner, self.optim, self.sched)
+        self.register_model(MODEL_NAME, prompt_learner, self.optim, self.sched)
+
+    def _key(self, argument: str) -> str:
+        """Return the configuration key of an argument of the library."""
+        keys = [key for key in KEYS.get(argument, ()) if key in self.options]
+        return f"TRAINER.{self.node}.{keys[0]}" if keys else argument
 
     @property
     def trainable_parameters(self) -> int:
@@ -125,7 +150,7 @@ class PromptTrainer(TrainerX):
 
         Returns:
             The values of the log (`value_names` has their names: loss, acc, the terms), and the
-            gradients of `learned`.
+            gradients of `trainable_params`.
         """
         terms, logits = self.loss_terms(images, labels)
         values = self.values(terms, logits, labels)
@@ -141,10 +166,10 @@ class PromptTrainer(TrainerX):
     def gradients(self, terms: Mapping[str, Tensor]) -> Gradients:
         """Gradients of the terms' sum, scaled; a method may combine the terms otherwise.
 
-        One for each of `learned`, None for one that the terms do not depend on.
+        One for each of `trainable_params`, None for one that the terms do not depend on.
         """
-        loss = self.scaled(sum(terms.values()))
-        return torch.autograd.grad(loss, self.learned, allow_unused=True)
+        loss = self.scale_loss(sum(terms.values()))
+        return torch.autograd.grad(loss, self.trainable_params, allow_unused=True)
 
     def update(self, values: Tensor, gradients: Gradients) -> dict[str, float]:
         """Step with what `compute` returned; gives the values of the log by name.
@@ -154,7 +179,7 @@ class PromptTrainer(TrainerX):
         """
         summary = dict(zip(self.value_names, values.tolist(), strict=True))
         self._check_loss(summary)
-        for parameter, gradient in zip(self.learned, gradients, strict=True):
+        for parameter, gradient in zip(self.trainable_params, gradients, strict=True):
             parameter.grad = gradient
         if self.scaler is None:
             self.optim.step()
@@ -166,11 +191,11 @@ class PromptTrainer(TrainerX):
         return summary
 
     @property
-    def learned(self) -> list[nn.Parameter]:
+    def trainable_params(self) -> list[nn.Parameter]:
         """What is learned."""
-        return [p for p in self.model.learner.parameters() if p.requires_grad]
+        return [p for p in self.model.prompt_learner.parameters() if p.requires_grad]
 
-    def scaled(self, loss: Tensor) -> Tensor:
+    def scale_loss(self, loss: Tensor) -> Tensor:
         """The loss times the gradient scaler's factor, where there is one."""
         return loss if self.scaler is None else self.scaler.scale(loss)
 
@@ -261,14 +286,14 @@ class PromptTrainer(TrainerX):
             )
         path = checkpoint_path(Path(directory) / MODEL_NAME, epoch)
         checkpoint = self._read_checkpoint(path)
-        self.model.learner.load_state_dict(checkpoint["state_dict"])
+        self.model.prompt_learner.load_state_dict(checkpoint["state_dict"])
         self.loaded = {"path": str(path), "epoch": checkpoint["epoch"]}
         logger.info("Loaded prompts from %s (epoch %s)", path, checkpoint["epoch"])
 
     def _read_checkpoint(self, path: Path) -> Mapping:
         checkpoint = load_checkpoint(str(path))
         self._check_origin(checkpoint, path)
-        check_shapes(self.model.learner, checkpoint["state_dict"], path)
+        check_shapes(self.model.prompt_learner, checkpoint["state_dict"], path)
         self._check_options(checkpoint, path)
         return checkpoint
 
@@ -289,10 +314,11 @@ class PromptTrainer(TrainerX):
             return
         trained = CfgNode.load_cfg(checkpoint["config"]).TRAINER[self.node]
         for key, value in self.options.items():
-            if key not in self.training_only and trained.get(key, value) != value:
+            was = trained.get(key, self.added_options.get(key, value))
+            if key not in self.training_only and was != value:
                 raise ValueError(
-                    f"{path} was trained with TRAINER.{self.node}.{key} {trained[key]}, and this "
-                    f"run has {value}: pass TRAINER.{self.node}.{key} {trained[key]}."
+                    f"{path} was trained with TRAINER.{self.node}.{key} {was}, and this run has "
+                    f"{value}: pass TRAINER.{self.node}.{key} {was}."
                 )
 
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 def checkpoint_path(folder: Path, epoch: int | None) -> Path:
-    """The checkpoint after an epoch; without one the best on validation data, else the last.
+    """Return the checkpoint after an epoch; without one the best on validation data, else the last.
 
     Args:
         folder: that of the prompts, in the output folder of a training.
@@ -32,9 +32,13 @@ def checkpoint_path(folder: Path, epoch: int | None) -> Path:
     )
 
 
-def check_shapes(learner: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
-    """Raises ValueError unless the prompts in `state`, from `path`, are those of the learner."""
-    expected = {name: tuple(value.shape) for name, value in learner.state_dict().items()}
+def check_shapes(prompt_learner: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
+    """Refuse prompts in `state`, from `path`, that are not those of the prompt learner.
+
+    Raises:
+        ValueError: which were expected, and which are there.
+    """
+    expected = {name: tuple(value.shape) for name, value in prompt_learner.state_dict().items()}
     found = {name: tuple(value.shape) for name, value in state.items()}
     if expected != found:
         raise ValueError(

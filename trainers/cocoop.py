@@ -7,33 +7,33 @@ from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from prompting import Context, PromptedCLIP, start_context
+from prompting import Context, PromptedCLIP, initial_context
 from prompting.layers import linear
 from trainers.base import PromptTrainer
 
-SENTENCES_AT_ONCE = 2048  # images times classes: bounds the memory of an evaluation
+TEXTS_AT_ONCE = 2048  # images times classes: bounds the memory of an evaluation
 
 
 def add_config(cfg: CfgNode) -> None:
-    """The node TRAINER.COCOOP, with the keys and defaults of CoOp's code base."""
+    """Add the node TRAINER.COCOOP, with the keys and defaults of CoOp's code base."""
     node = cfg.TRAINER.COCOOP = CfgNode()
-    node.N_CTX = 16  # context tokens, of a random start
-    node.CTX_INIT = ""  # words to start from, which then set N_CTX
+    node.N_CTX = 16  # context tokens, where they are random at first
+    node.CTX_INIT = ""  # words to begin with, which then set N_CTX
     node.PREC = "fp32"  # fp32, amp, bf16, fp16 (upstream's own default is fp16)
 
 
 class ShiftedContext(Context):
     """A context (T, d_t), and a bottleneck of D / 16 units that makes its shift from an image."""
 
-    def __init__(self, start: Tensor, joint_width: int, generator: torch.Generator) -> None:
-        super().__init__(start)
-        hidden, width = joint_width // 16, start.shape[-1]
+    def __init__(self, initial: Tensor, joint_width: int, generator: torch.Generator) -> None:
+        super().__init__(initial)
+        hidden, width = joint_width // 16, initial.shape[-1]
         self.meta_net = nn.Sequential(
             linear(joint_width, hidden, generator), nn.ReLU(), linear(hidden, width, generator)
         )
 
     def contexts(self, image: Tensor) -> Tensor:
-        """A context for each of the images' normalised features (B, D): (B, 1, T, d_t)."""
+        """Return a context for each of the images' normalised features (B, D): (B, 1, T, d_t)."""
         return self.ctx + self.meta_net(image)[:, None, None, :]
 
 
@@ -42,28 +42,28 @@ class ConditionalCLIP(PromptedCLIP):
 
     def forward(self, images: Tensor) -> Tensor:
         image = self.image_features(images)
-        at_once = max(1, SENTENCES_AT_ONCE // len(self.sentences.tokens))
+        at_once = max(1, TEXTS_AT_ONCE // len(self.tokenized_prompts.tokens))
         return torch.cat([self._conditional_logits(part) for part in image.split(at_once)])
 
     def _conditional_logits(self, image: Tensor) -> Tensor:
-        text = self.text_features((self.learner.contexts(image),))  # (B, C, D)
+        text = self.text_features((self.prompt_learner.contexts(image),))  # (B, C, D)
         return self.logit_scale * (text @ image[..., None]).squeeze(-1)
 
     def fixed_text(self) -> AbstractContextManager:
-        """The text depends on the image: there is nothing to encode once."""
+        """Encode nothing once: the text depends on the image."""
         return nullcontext()
 
 
 @TRAINER_REGISTRY.register()
 class CoCoOp(PromptTrainer):
-    """Learns a context and how images shift it, by cross entropy."""
+    """Trains a context and how images shift it, by cross entropy."""
 
     node = "COCOOP"
 
-    def build_prompted(self, names: list[str], generator: torch.Generator) -> PromptedCLIP:
+    def build_clip(self, classnames: list[str], generator: torch.Generator) -> PromptedCLIP:
         options = self.options
         words = options.CTX_INIT.replace("_", " ").strip()
-        words, context = start_context(self.backbone, words, options.N_CTX, generator)
+        words, context = initial_context(self.backbone, words, options.N_CTX, generator)
         joint_width = self.backbone.model.text_projection.shape[1]
-        learner = ShiftedContext(context, joint_width, generator)
-        return ConditionalCLIP(self.backbone, learner, names, words + " {}.")
+        prompt_learner = ShiftedContext(context, joint_width, generator)
+        return ConditionalCLIP(self.backbone, prompt_learner, classnames, words + " {}.")

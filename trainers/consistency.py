@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from prompting import Consistency, PromptedCLIP, consistency
+from prompting import PromptedCLIP, SCLWeights, self_regulating_consistency
 
 
 def consistency_terms(
@@ -12,9 +12,10 @@ def consistency_terms(
     image: Tensor,
     text: Tensor,
     logits: Tensor,
-    weights: Consistency,
+    weights: SCLWeights,
+    logits_loss: str,
 ) -> dict[str, Tensor]:
-    """The weighted terms by name; the frozen CLIP sees the same images.
+    """Return the weighted terms by name; the frozen CLIP sees the same images.
 
     Args:
         model: built with templates.
@@ -22,9 +23,12 @@ def consistency_terms(
         image, text: prompted features (B, D) and (C, D), normalised.
         logits: (B, C).
         weights: of the three terms.
+        logits_loss: symmetric_kl (MMLoP) or kl (PromptSRC).
     """
     with torch.no_grad():
         frozen_image = model.image_features(embedded)
         frozen_logits = model.logits(frozen_image, model.frozen_text)
-    term = consistency(image, frozen_image, text, model.frozen_text, logits, frozen_logits)
-    return {f"loss_{name}": weights[i] * term[i] for i, name in enumerate(Consistency._fields)}
+    terms = self_regulating_consistency(
+        image, frozen_image, text, model.frozen_text, logits, frozen_logits, logits_loss
+    )
+    return {f"loss_{name}": weights[i] * terms[i] for i, name in enumerate(terms._fields)}

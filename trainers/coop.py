@@ -7,58 +7,58 @@ from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor
 from yacs.config import CfgNode
 
-from prompting import Context, PromptedCLIP, start_context
+from prompting import Context, PromptedCLIP, initial_context
 from trainers.base import PromptTrainer
 
 WORDS = "a photo of a"
 
 
 def add_config(cfg: CfgNode) -> None:
-    """The node TRAINER.COOP, shared by CoOp, KgCoOp, ProGrad and TCP as in their code bases."""
+    """Add the node TRAINER.COOP, shared by CoOp, KgCoOp, ProGrad and TCP as in their code bases."""
     node = cfg.TRAINER.COOP = CfgNode()
-    node.N_CTX = 16  # context tokens, of a random start
+    node.N_CTX = 16  # context tokens, where they are random at first
     node.CSC = False  # a context for each class
-    node.CTX_INIT = ""  # words to start from, which then set N_CTX; "True": "a photo of a"
+    node.CTX_INIT = ""  # words to begin with, which then set N_CTX; "True": "a photo of a"
     node.CLASS_TOKEN_POSITION = "end"  # end, middle, front
     node.W = 8.0  # weight of KgCoOp's guidance
     node.ALPHA = 1.0  # accepted for compatibility, as KgCoOp's files may set it; without effect
     node.PREC = "fp32"  # fp32, amp, bf16, fp16 (upstream's own default is fp16)
 
 
-def start_words(ctx_init: str) -> str:
-    """The words of a CTX_INIT, where KgCoOp's and ProGrad's files say True or False."""
+def context_init(ctx_init: str) -> str:
+    """Return the words of a CTX_INIT, where KgCoOp's and ProGrad's files say True or False."""
     words = {"True": WORDS, "False": ""}.get(ctx_init, ctx_init)
     return words.replace("_", " ").strip()
 
 
 @TRAINER_REGISTRY.register()
 class CoOp(PromptTrainer):
-    """Learns one context for all classes, or one a class, by cross entropy."""
+    """Trains one context for all classes, or one per class, by cross entropy."""
 
     node = "COOP"
     training_only = ("PREC", "W", "ALPHA")
 
-    def build_prompted(self, names: list[str], generator: torch.Generator) -> PromptedCLIP:
-        words, context = self.start_context(len(names), generator)
+    def build_clip(self, classnames: list[str], generator: torch.Generator) -> PromptedCLIP:
+        words, context = self.initial_context(len(classnames), generator)
         return PromptedCLIP(
             self.backbone,
             Context(context),
-            names,
+            classnames,
             words + " {}.",
             templates=self.frozen_templates(),
             position=self.options.CLASS_TOKEN_POSITION,
         )
 
-    def start_context(self, classes: int, generator: torch.Generator) -> tuple[str, Tensor]:
-        """The words that hold the context's place, and the context (T, d) or (C, T, d)."""
+    def initial_context(self, classes: int, generator: torch.Generator) -> tuple[str, Tensor]:
+        """Return the words that hold the context's place, and the context (T, d) or (C, T, d)."""
         options = self.options
-        words = start_words(options.CTX_INIT)
-        return start_context(
+        words = context_init(options.CTX_INIT)
+        return initial_context(
             self.backbone, words, options.N_CTX, generator, classes if options.CSC else None
         )
 
     def frozen_templates(self) -> tuple[str, ...]:
-        """Sentences for frozen text features, of methods that hold on to these."""
+        """Return the templates of the frozen text features, of methods that hold on to these."""
         return ()
 
     def _read_checkpoint(self, path: Path) -> dict:

@@ -1,20 +1,20 @@
-"""IVLP: independent vision-language prompting, free prompts in both towers (MaPLe's baseline)."""
+"""IVLP: independent vision-language prompting, prompts in both towers (MaPLe's baseline)."""
 
 import torch
 from dassl.engine import TRAINER_REGISTRY
 from yacs.config import CfgNode
 
-from prompting import FullRankPrompts, PromptedCLIP, context_text, initial_prompts
+from prompting import FullRankPrompts, PromptedCLIP, context_words, initial_prompts
 from trainers.base import PromptTrainer
 
 
 def add_config(cfg: CfgNode) -> None:
-    """The node TRAINER.IVLP, with the keys and defaults of MaPLe's code base."""
+    """Add the node TRAINER.IVLP, with the keys and defaults of MaPLe's code base."""
     cfg.TRAINER.IVLP = prompt_options(tokens=2)
 
 
 def prompt_options(tokens: int) -> CfgNode:
-    """The options of free prompts in both towers; `tokens` is the default of each."""
+    """Return the options of independent prompts in both towers; `tokens` is the default of each."""
     node = CfgNode()
     node.N_CTX_TEXT = tokens  # prompt tokens of the text tower
     node.N_CTX_VISION = tokens  # prompt tokens of the image tower
@@ -27,21 +27,21 @@ def prompt_options(tokens: int) -> CfgNode:
 
 @TRAINER_REGISTRY.register()
 class IVLP(PromptTrainer):
-    """Free prompts in both towers, trained by cross entropy alone."""
+    """Trains independent prompts in both towers, by cross entropy alone."""
 
     node = "IVLP"
-    templates: tuple[str, ...] = ()  # sentences for frozen text features, where they are needed
+    templates: tuple[str, ...] = ()  # for frozen text features, where they are needed
 
-    def build_prompted(self, names: list[str], generator: torch.Generator) -> PromptedCLIP:
+    def build_clip(self, classnames: list[str], generator: torch.Generator) -> PromptedCLIP:
         options = self.options
-        start = initial_prompts(
+        initial = initial_prompts(
             self.backbone,
             options.CTX_INIT,
             (options.N_CTX_TEXT, options.N_CTX_VISION),
             (options.PROMPT_DEPTH_TEXT, options.PROMPT_DEPTH_VISION),
             generator,
         )
-        template = context_text(options.CTX_INIT, options.N_CTX_TEXT) + " {}."
+        template = context_words(options.CTX_INIT, options.N_CTX_TEXT) + " {}."
         return PromptedCLIP(
-            self.backbone, FullRankPrompts(start), names, template, templates=self.templates
+            self.backbone, FullRankPrompts(initial), classnames, template, self.templates
         )

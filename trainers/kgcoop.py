@@ -5,13 +5,13 @@ from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor
 
 from prompting import knowledge_guidance
-from prompting.templates import KGCOOP, template_for
+from prompting.templates import KGCOOP_TEMPLATES, template_for
 from trainers.coop import CoOp
 
 
 @TRAINER_REGISTRY.register()
 class KgCoOp(CoOp):
-    """Cross entropy, and W times the distance to the features of a hand-written template.
+    """Trains by cross entropy, and W times the distance to the features of a hand-written template.
 
     Its options are those of TRAINER.COOP; published with "a photo of a" and W = 8.
     """
@@ -21,11 +21,11 @@ class KgCoOp(CoOp):
         return self.options.W
 
     def frozen_templates(self) -> tuple[str, ...]:
-        return (template_for(self.cfg.DATASET.NAME, KGCOOP),)
+        return (template_for(self.cfg.DATASET.NAME, KGCOOP_TEMPLATES),)
 
     def loss_terms(self, images: Tensor, labels: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         model = self.model
-        text = model.text_features(model.learner()[0])
+        text = model.text_features(model.prompt_learner()[0])
         logits = model.logits(model.image_features(images), text)
         guidance = self.guidance_weight * knowledge_guidance(text, model.frozen_text)
         return {"loss_ce": F.cross_entropy(logits, labels), "loss_text": guidance}, logits

@@ -7,13 +7,13 @@ from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from prompting import PromptedCLIP, context_text, initial_prompts
+from prompting import PromptedCLIP, context_words, initial_prompts
 from prompting.layers import linear
 from trainers.base import PromptTrainer
 
 
 def add_config(cfg: CfgNode) -> None:
-    """The node TRAINER.MAPLE, with the keys and defaults of MaPLe's code base."""
+    """Add the node TRAINER.MAPLE, with the keys and defaults of MaPLe's code base."""
     node = cfg.TRAINER.MAPLE = CfgNode()
     node.N_CTX = 2  # prompt tokens of each tower
     node.CTX_INIT = "a photo of a"  # words before the class name; those beyond N_CTX stay frozen
@@ -22,35 +22,34 @@ def add_config(cfg: CfgNode) -> None:
 
 
 class CoupledPrompts(nn.Module):
-    """Text prompts (J, T, d_t), and a projection a layer that makes vision prompts of them."""
+    """Text prompts (J, T, d_t), and a projection per layer that makes vision prompts of them."""
 
-    def __init__(self, start: Tensor, width: int, generator: torch.Generator) -> None:
+    def __init__(self, initial: Tensor, width: int, generator: torch.Generator) -> None:
         super().__init__()
-        self.text = nn.Parameter(start.clone())
-        first, deeper = (linear(start.shape[-1], width, generator) for _ in range(2))
-        # As published: the deeper layers' projections all start from the same weights.
-        copies = [deepcopy(deeper) for _ in range(len(start) - 1)]
+        self.text = nn.Parameter(initial.clone())
+        first, deeper = (linear(initial.shape[-1], width, generator) for _ in range(2))
+        # As published: the deeper layers' projections all begin with the same weights.
+        copies = [deepcopy(deeper) for _ in range(len(initial) - 1)]
         self.projections = nn.ModuleList([first, *copies])
 
     def forward(self) -> tuple[Tensor, Tensor]:
-        """Text prompts (J, T, d_t) and vision prompts (J, T, d_v)."""
+        """Return text prompts (J, T, d_t) and vision prompts (J, T, d_v)."""
         pairs = zip(self.projections, self.text, strict=True)
         return self.text, torch.stack([project(prompt) for project, prompt in pairs])
 
 
 @TRAINER_REGISTRY.register()
 class MaPLe(PromptTrainer):
-    """Coupled prompts in both towers, trained by cross entropy."""
+    """Trains coupled prompts in both towers by cross entropy."""
 
     node = "MAPLE"
 
-    def build_prompted(self, names: list[str], generator: torch.Generator) -> PromptedCLIP:
+    def build_clip(self, classnames: list[str], generator: torch.Generator) -> PromptedCLIP:
         options = self.options
         tokens, depth = options.N_CTX, options.PROMPT_DEPTH
-        start = initial_prompts(
+        initial = initial_prompts(
             self.backbone, options.CTX_INIT, (tokens, tokens), (depth, depth), generator
         )
-        learner = CoupledPrompts(start.text, start.vision.shape[-1], generator)
-        return PromptedCLIP(
-            self.backbone, learner, names, context_text(options.CTX_INIT, tokens) + " {}."
-        )
+        prompt_learner = CoupledPrompts(initial.text, initial.vision.shape[-1], generator)
+        template = context_words(options.CTX_INIT, tokens) + " {}."
+        return PromptedCLIP(self.backbone, prompt_learner, classnames, template)

@@ -18,7 +18,7 @@ Layers = list[Callable[[Tensor], Tensor] | None]
 
 
 def add_config(cfg: CfgNode) -> None:
-    """The node TRAINER.MMADAPTER, with the keys and defaults of MMA's code base."""
+    """Add the node TRAINER.MMADAPTER, with the keys and defaults of MMA's code base."""
     node = cfg.TRAINER.MMADAPTER = CfgNode()
     node.TEXT_CTX_INIT = ""  # words before the class name
     node.ADAPTER_START = 4  # first layer with adapters, counted from 1
@@ -55,15 +55,15 @@ class Adapters(nn.Module):
         self.shared = _layers(layers, hidden, hidden, generator)
 
     def forward(self) -> tuple[tuple, tuple]:
-        """No prompts for either tower."""
+        """Return no prompts for either tower."""
         return (), ()
 
     def text(self) -> Layers:
-        """An adapter or None for each layer of the text tower."""
+        """Return an adapter or None for each layer of the text tower."""
         return self._tower(self.text_down, self.text_up)
 
     def vision(self) -> Layers:
-        """An adapter or None for each layer of the image tower."""
+        """Return an adapter or None for each layer of the image tower."""
         return self._tower(self.vision_down, self.vision_up)
 
     def _tower(self, down: nn.ModuleList, up: nn.ModuleList) -> Layers:
@@ -73,14 +73,14 @@ class Adapters(nn.Module):
 
 
 def _adapt(down: nn.Linear, shared: nn.Linear, up: nn.Linear, scale: float, x: Tensor) -> Tensor:
-    """The adapter on a layer's normalised input (N, L, d), in its dtype."""
+    """Apply the adapter to a layer's normalised input (N, L, d), in its dtype."""
     y = scale_gradient(x.type(down.weight.dtype), scale)
     y = scale * up(shared(down(y).relu()).relu()).float()  # 1 / scale is too much for fp16
     return scale_gradient(y, 1 / scale).type(x.dtype)
 
 
 def _layers(layers: range, inputs: int, outputs: int, generator: torch.Generator) -> nn.ModuleList:
-    """A linear layer for each, started as published: Kaiming, with zero biases."""
+    """Return a linear layer for each, initialised as published: Kaiming, with zero biases."""
     found = nn.ModuleList(nn.utils.skip_init(nn.Linear, inputs, outputs) for _ in layers)
     for layer in found:
         nn.init.kaiming_normal_(
@@ -95,22 +95,23 @@ class AdaptedCLIP(PromptedCLIP):
 
     def image_features(self, images: Tensor, prompts: Sequence[Tensor] = ()) -> Tensor:
         with autocast(self.precision, self.device):
-            features = encode_image(self.clip, images, prompts, self.learner.vision())
+            features = encode_image(self.clip, images, prompts, self.prompt_learner.vision())
         return F.normalize(features.float(), dim=-1)
 
     def text_features(self, prompts: Sequence[Tensor | None]) -> Tensor:
         with autocast(self.precision, self.device):
-            features = encode_text(self.clip, self.sentences, prompts, self.learner.text())
+            adapters = self.prompt_learner.text()
+            features = encode_text(self.clip, self.tokenized_prompts, prompts, adapters)
         return F.normalize(features.float(), dim=-1)
 
 
 @TRAINER_REGISTRY.register()
 class MultiModalAdapter(PromptTrainer):
-    """Learns adapters in both towers by cross entropy."""
+    """Trains adapters in both towers by cross entropy."""
 
     node = "MMADAPTER"
 
-    def build_prompted(self, names: list[str], generator: torch.Generator) -> PromptedCLIP:
+    def build_clip(self, classnames: list[str], generator: torch.Generator) -> PromptedCLIP:
         require_transformer(self.backbone)
         options, model = self.options, self.backbone.model
         towers = (model.transformer, model.visual.transformer)
@@ -121,7 +122,7 @@ class MultiModalAdapter(PromptTrainer):
                 f"ADAPTER_START {first} and ADAPTER_END {last} must be in this order between 1 "
                 f"and {deepest}, the layers of this backbone."
             )
-        learner = Adapters(
+        prompt_learner = Adapters(
             tuple(tower.width for tower in towers),
             range(first, last + 1),
             options.ADAPTER_DIM,
@@ -129,4 +130,4 @@ class MultiModalAdapter(PromptTrainer):
             generator,
         )
         words = options.TEXT_CTX_INIT.replace("_", " ").strip()
-        return AdaptedCLIP(self.backbone, learner, names, f"{words} {{}}.".strip())
+        return AdaptedCLIP(self.backbone, prompt_learner, classnames, f"{words} {{}}.".strip())

@@ -1,11 +1,22 @@
-"""MMLoP: multi-modal low-rank prompting (arXiv 2602.21397).
+"""MMLoP: multi-modal low-rank prompting (arXiv 2602.21397, section 3, algorithm 1).
 
-    P_l^t = U_l V_l^t,   P_l^v = U_l V_l^v                     low-rank prompts, U shared
-    g~_c  = normalise(g_c - mean_c (g_c - g0_c))               uniform drift correction
-    L     = CE(y, s f g~^T) + a_v |f - f0| + a_t |g~ - g0| + a_l KL(frozen || prompted)
+Before training:
+    g0_k = normalise(mean over 60 templates of the frozen text features of class k)
+    U_l, V_l,t, V_l,v ~ N(0, 0.05^2), for the layers l = 1..J
 
-Each part has a key of its own, so that every row of the paper's ablation is a configuration: with
-LOW_RANK, SCL and UDC off this is IVLP.
+Each step, for images x with labels y:
+    1. prompts         P_l,t = U_l V_l,t     P_l,v = U_l V_l,v                          (Eq. 9)
+    2. text            g_k  = text encoder  {SOS, P_t, class k, EOS}, normalised         (Eq. 4)
+       image           f    = image encoder {CLS, patches of x, P_v}, normalised
+       frozen          f0   = image encoder {CLS, patches of x}, normalised
+    3. drift           r_k  = g_k - g0_k     g^_k = normalise(g0_k + r_k - mean_k r_k)   (Eq. 8)
+    4. logits          z    = s f g^T        z0   = s f0 g0^T        with g^ for g
+    5. loss            L    = CE(z, y) + 25 |g^ - g0| + 10 |f - f0|
+                              + 1/2 KL(z || z0) + 1/2 KL(z0 || z)                     (Eqs. 5 to 7)
+    6. U_l, V_l,t, V_l,v by SGD; CLIP is frozen
+
+Evaluation classifies with g^ of the classes at hand. Every part has a key, so that each row of
+tables 4, 5 and 7 is a configuration: with LOW_RANK, SCL and UDC off this is IVLP.
 """
 
 import torch
@@ -15,95 +26,103 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from prompting import (
-    Consistency,
     FullRankPrompts,
     LowRankPrompts,
     PromptedCLIP,
-    context_text,
+    SCLWeights,
+    check_prompt_sizes,
+    context_words,
     initial_prompts,
+    placeholders,
+    tower_widths,
 )
-from prompting.templates import ENSEMBLE
+from prompting.templates import IMAGENET_TEMPLATES
 from trainers.base import PromptTrainer
 from trainers.consistency import consistency_terms
 
 
 def add_config(cfg: CfgNode) -> None:
-    """The node TRAINER.MMLOP; each value is the paper's, inferred, or ours."""
+    """Add the node TRAINER.MMLOP; each value is the paper's unless it says otherwise."""
     node = cfg.TRAINER.MMLOP = CfgNode()
-    node.N_CTX = 4  # T, prompt tokens of each tower (inferred from 11.5K parameters)
-    node.CTX_INIT = "a photo of a"  # words before the class name (inferred from PromptSRC)
-    node.PROMPT_DEPTH_TEXT = 9  # J of the text tower (paper)
-    node.PROMPT_DEPTH_VISION = 9  # J of the image tower (paper)
-    node.LOW_RANK = True  # P = U V; False: free prompts (paper)
-    node.RANK = 1  # r (paper)
-    node.SHARED_UP = True  # one U for both towers (paper)
-    node.UP_PER_LAYER = True  # ours: a U for each layer; False: one for all
-    node.INIT = "svd"  # ours: start of the factors, svd, normal or zero
-    node.SCL = True  # self-regulating consistency (paper)
-    node.TEXT_LOSS_WEIGHT = 25.0  # a_t (inferred from PromptSRC)
-    node.IMAGE_LOSS_WEIGHT = 10.0  # a_v (inferred from PromptSRC)
-    node.LOGITS_LOSS_WEIGHT = 1.0  # a_l (inferred from PromptSRC)
-    node.UDC = True  # uniform drift correction (paper)
-    node.SCL_AFTER_UDC = True  # ours: consistency sees the drift-corrected text features
+    node.N_CTX = 4  # T, prompt tokens of each tower
+    node.CTX_INIT = "a photo of a"  # words before the class name (PromptSRC's)
+    node.KEEP_TEMPLATE = False  # True: these words stand behind the prompts, as Eq. 4 is written;
+    # False: the prompts replace them, as in PromptSRC's code. The paper leaves it open.
+    node.PROMPT_DEPTH_TEXT = 9  # J of the text tower
+    node.PROMPT_DEPTH_VISION = 9  # J of the image tower
+    node.LOW_RANK = True  # P = U V; False: independent prompts (IVLP)
+    node.RANK = 1  # r
+    node.SHARED_UP = True  # one U for both towers
+    node.UP_PER_LAYER = True  # a U for each layer; False, which is ours: one for all
+    node.INIT = "normal"  # all factors, U, V_t and V_v, are drawn from N(0, INIT_STD^2)
+    node.INIT_STD = 0.05
+    node.SCL = True  # self-regulating consistency
+    node.TEXT_LOSS_WEIGHT = 25.0
+    node.IMAGE_LOSS_WEIGHT = 10.0
+    node.LOGITS_LOSS_WEIGHT = 1.0
+    node.LOGITS_LOSS = "symmetric_kl"  # or kl, which is PromptSRC's (table 7)
+    node.UDC = True  # uniform drift correction
     node.PREC = "fp32"  # ours: fp32, amp, bf16, fp16
 
 
 @TRAINER_REGISTRY.register()
 class MMLoP(PromptTrainer):
-    """Low-rank prompts in both towers, held to the frozen CLIP."""
+    """Trains low-rank prompts in both towers, held to the frozen CLIP."""
 
     node = "MMLOP"
     training_only = (
-        "PREC", "INIT", "SCL", "SCL_AFTER_UDC",
-        "TEXT_LOSS_WEIGHT", "IMAGE_LOSS_WEIGHT", "LOGITS_LOSS_WEIGHT",
+        "PREC", "INIT", "INIT_STD", "SCL",
+        "TEXT_LOSS_WEIGHT", "IMAGE_LOSS_WEIGHT", "LOGITS_LOSS_WEIGHT", "LOGITS_LOSS",
     )  # fmt: skip
+    added_options = {"KEEP_TEMPLATE": False}
 
-    def build_prompted(self, names: list[str], generator: torch.Generator) -> PromptedCLIP:
+    def build_clip(self, classnames: list[str], generator: torch.Generator) -> PromptedCLIP:
         options = self.options
+        words = context_words(options.CTX_INIT, 0 if options.KEEP_TEMPLATE else options.N_CTX)
+        if options.KEEP_TEMPLATE:
+            words = f"{placeholders(options.N_CTX)} {words}".strip()
         return PromptedCLIP(
             self.backbone,
-            self._build_learner(generator),
-            names,
-            context_text(options.CTX_INIT, options.N_CTX) + " {}.",
-            templates=ENSEMBLE if options.SCL or options.UDC else (),
+            self._build_prompt_learner(generator),
+            classnames,
+            f"{words} {{}}.",
+            templates=IMAGENET_TEMPLATES if options.SCL or options.UDC else (),
             drift_correction=options.UDC,
         )
 
-    def _build_learner(self, generator: torch.Generator) -> nn.Module:
+    def _build_prompt_learner(self, generator: torch.Generator) -> nn.Module:
         options = self.options
-        start = initial_prompts(
-            self.backbone,
-            options.CTX_INIT,
-            (options.N_CTX, options.N_CTX),
-            (options.PROMPT_DEPTH_TEXT, options.PROMPT_DEPTH_VISION),
-            generator,
-        )
+        tokens = (options.N_CTX, options.N_CTX)
+        depths = (options.PROMPT_DEPTH_TEXT, options.PROMPT_DEPTH_VISION)
         if not options.LOW_RANK:
-            return FullRankPrompts(start)
+            words = "" if options.KEEP_TEMPLATE else options.CTX_INIT
+            return FullRankPrompts(initial_prompts(self.backbone, words, tokens, depths, generator))
+        check_prompt_sizes(self.backbone, tokens, depths)
         return LowRankPrompts(
-            start,
+            depths,
+            tokens,
+            tower_widths(self.backbone),
             options.RANK,
             options.SHARED_UP,
-            options.INIT,
+            options.UP_PER_LAYER,
+            options.INIT_STD,
             generator,
-            per_layer=options.UP_PER_LAYER,
         )
 
     def loss_terms(self, images: Tensor, labels: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         options, model = self.options, self.model
-        text_prompts, vision_prompts = model.learner()
+        text_prompts, vision_prompts = model.prompt_learner()
         embedded = model.embed(images)
         image = model.image_features(embedded, vision_prompts)
-        plain_text = model.text_features(text_prompts)
-        text = model.correct(plain_text)
+        text = model.correct(model.text_features(text_prompts))
         logits = model.logits(image, text)
         terms = {"loss_ce": F.cross_entropy(logits, labels)}
         if options.SCL:
-            held = text if options.SCL_AFTER_UDC else plain_text
-            weights = Consistency(
+            weights = SCLWeights(
                 image=options.IMAGE_LOSS_WEIGHT,
                 text=options.TEXT_LOSS_WEIGHT,
                 logits=options.LOGITS_LOSS_WEIGHT,
             )
-            terms.update(consistency_terms(model, embedded, image, held, logits, weights))
+            features = (embedded, image, text, logits)
+            terms.update(consistency_terms(model, *features, weights, options.LOGITS_LOSS))
         return terms, logits

@@ -8,14 +8,14 @@ from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor
 from yacs.config import CfgNode
 
-from prompting import word_vectors
-from prompting.templates import PROGRAD, template_for
+from prompting import word_embeddings
+from prompting.templates import PROGRAD_TEMPLATES, template_for
 from trainers.base import Gradients
-from trainers.coop import CoOp, start_words
+from trainers.coop import CoOp, context_init
 
 
 def add_config(cfg: CfgNode) -> None:
-    """The node LOSS of ProGrad's code base; the rest is in TRAINER.COOP."""
+    """Add the node LOSS of ProGrad's code base; the rest is in TRAINER.COOP."""
     node = cfg.LOSS = CfgNode()
     node.NAME = "prograd"  # accepted for compatibility; there is no other
     node.T = 1.0  # temperature of the distillation
@@ -41,12 +41,12 @@ def project(gradient: Tensor, general: Tensor, strength: float) -> Tensor:
 class ProGrad(CoOp):
     """Cross entropy whose gradient is projected by that of a distillation from zero-shot CLIP."""
 
-    def start_context(self, classes: int, generator: torch.Generator) -> tuple[str, Tensor]:
-        """With CTX_INIT the words of the data set's template, behind zeros up to N_CTX tokens."""
-        if not start_words(self.options.CTX_INIT):
-            return super().start_context(classes, generator)
+    def initial_context(self, classes: int, generator: torch.Generator) -> tuple[str, Tensor]:
+        """Return, with CTX_INIT, the data set's template, behind zeros up to N_CTX tokens."""
+        if not context_init(self.options.CTX_INIT):
+            return super().initial_context(classes, generator)
         words = self.frozen_templates()[0].replace("{}.", "").strip()
-        found = word_vectors(self.backbone, words)
+        found = word_embeddings(self.backbone, words)
         missing = self.options.N_CTX - len(found)
         if missing < 0:
             raise ValueError(
@@ -58,20 +58,20 @@ class ProGrad(CoOp):
         return " ".join(["X"] * missing + [words]), repeated
 
     def frozen_templates(self) -> tuple[str, ...]:
-        return (template_for(self.cfg.DATASET.NAME, PROGRAD),)
+        return (template_for(self.cfg.DATASET.NAME, PROGRAD_TEMPLATES),)
 
     def loss_terms(self, images: Tensor, labels: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         model, temperature = self.model, self.cfg.LOSS.T
         image = model.image_features(images)
-        logits = model.logits(image, model.text_features(model.learner()[0]))
+        logits = model.logits(image, model.text_features(model.prompt_learner()[0]))
         general = (model.logits(image, model.frozen_text) / temperature).softmax(dim=1)
         distance = F.cross_entropy(logits / temperature, general) * temperature**2
         return {"loss_ce": F.cross_entropy(logits, labels), "loss_general": distance}, logits
 
     def gradients(self, terms: Mapping[str, Tensor]) -> Gradients:
         general = torch.autograd.grad(
-            self.scaled(terms["loss_general"]), self.learned, retain_graph=True
+            self.scale_loss(terms["loss_general"]), self.trainable_params, retain_graph=True
         )
-        special = torch.autograd.grad(self.scaled(terms["loss_ce"]), self.learned)
+        special = torch.autograd.grad(self.scale_loss(terms["loss_ce"]), self.trainable_params)
         strength = self.cfg.LOSS.LAMBDA
         return [project(*pair, strength) for pair in zip(special, general, strict=True)]

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from dassl.data.transforms.transforms import AVAI_CHOICES, INTERPOLATION_MODES
 
 from datasets.splits import SUBSAMPLES
+from prompting.losses import LOGITS_LOSSES
 from prompting.precision import check_precision
 
 
@@ -113,6 +114,9 @@ RULES: dict[str, Rule] = {
     "TRAIN.PRINT_FREQ": at_least(1),
     "TEST.EVALUATOR": one_of(("Classification",)),
     "TRAINER.IVLP.N_CTX*": at_least(0),  # MaPLe's files say 0 where the depth is 0
+    "TRAINER.MMLOP.INIT": only("normal", "the paper's, since what was there beside it did worse"),
+    "TRAINER.MMLOP.INIT_STD": above(0),
+    "TRAINER.MMLOP.LOGITS_LOSS": one_of(LOGITS_LOSSES),
     "TRAINER.*.N_CTX*": at_least(1),
     "TRAINER.*.PROMPT_DEPTH*": at_least(0),
     "TRAINER.*.ADAPTER_DIM": at_least(1),

@@ -1,19 +1,19 @@
 """TCP: class-aware prompts made from the frozen text features (arXiv 2311.18231)."""
 
 import torch
+from clip.model import QuickGELU
 from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from prompting import Backbone, Context, PromptedCLIP, frozen_text_features
-from prompting.layers import QuickGELU, linear
-from prompting.templates import TCP as TEMPLATES
-from prompting.templates import TCP_ENDINGS, template_for
+from prompting.layers import linear
+from prompting.templates import TCP_ENDINGS, TCP_TEMPLATES, template_for
 from trainers.kgcoop import KgCoOp
 
 
 def add_config(cfg: CfgNode) -> None:
-    """A key of ours in TRAINER.COOP, which TCP's code base uses for the other options too."""
+    """Add a key of ours to TRAINER.COOP, which TCP's code base uses for the other options too."""
     cfg.TRAINER.COOP.TCP_LAYER = 9  # where the class-aware prompts enter; fixed in TCP's code
 
 
@@ -21,16 +21,16 @@ class ClassAwarePrompts(Context):
     """A context (T, d) in layer 1, and in a deeper layer prompts (C, T, d) made of text features.
 
     Args:
-        start: the context.
+        initial: the context.
         layer: the deeper layer, 2 or more.
         frozen_text: normalised features (C, D) of the classes; they are not saved.
     """
 
     def __init__(
-        self, start: Tensor, layer: int, frozen_text: Tensor, generator: torch.Generator
+        self, initial: Tensor, layer: int, frozen_text: Tensor, generator: torch.Generator
     ) -> None:
-        super().__init__(start)
-        tokens, width = start.shape
+        super().__init__(initial)
+        tokens, width = initial.shape
         joint = frozen_text.shape[1]
         self.between = layer - 2
         self.register_buffer("frozen_text", frozen_text, persistent=False)
@@ -41,7 +41,7 @@ class ClassAwarePrompts(Context):
         )
 
     def forward(self) -> tuple[tuple[Tensor | None, ...], tuple[Tensor, ...]]:
-        """The text prompts of layers 1 to `layer`, and no vision prompts."""
+        """Return the text prompts of layers 1 to `layer`, and no vision prompts."""
         deep = self.meta_net(self.frozen_text).view(-1, *self.ctx.shape)
         return (self.ctx, *[None] * self.between, deep), ()
 
@@ -52,19 +52,19 @@ class TCP(KgCoOp):
 
     guidance_weight = 8.0  # fixed in TCP's code, whatever TRAINER.COOP.W says
 
-    def build_prompted(self, names: list[str], generator: torch.Generator) -> PromptedCLIP:
+    def build_clip(self, classnames: list[str], generator: torch.Generator) -> PromptedCLIP:
         options = self.options
         _check(options.CSC, options.TCP_LAYER, self.backbone)
-        words, context = self.start_context(len(names), generator)
-        frozen_text = frozen_text_features(self.backbone, names, self.frozen_templates())
-        learner = ClassAwarePrompts(context, options.TCP_LAYER, frozen_text, generator)
+        words, context = self.initial_context(len(classnames), generator)
+        frozen_text = frozen_text_features(self.backbone, classnames, self.frozen_templates())
+        prompt_learner = ClassAwarePrompts(context, options.TCP_LAYER, frozen_text, generator)
         template = f"{words} {TCP_ENDINGS.get(self.cfg.DATASET.NAME, '{}.')}"
-        model = PromptedCLIP(self.backbone, learner.to(self.device), names, template)
-        model.frozen_text = learner.frozen_text
+        model = PromptedCLIP(self.backbone, prompt_learner.to(self.device), classnames, template)
+        model.frozen_text = prompt_learner.frozen_text
         return model
 
     def frozen_templates(self) -> tuple[str, ...]:
-        return (template_for(self.cfg.DATASET.NAME, TEMPLATES),)
+        return (template_for(self.cfg.DATASET.NAME, TCP_TEMPLATES),)
 
 
 def _check(class_specific: bool, layer: int, backbone: Backbone) -> None:

@@ -36,7 +36,7 @@ STEP = ("forward_backward", "compute", "gradients")  # what is done for all of t
 def steps_together(trainer: str) -> bool:
     """Whether seeds of this method can be stepped together: it learns, by gradients of one sum."""
     method = TRAINER_REGISTRY.get(trainer)
-    if not issubclass(method, PromptTrainer) or not method.learns:
+    if not issubclass(method, PromptTrainer) or not method.requires_training:
         return False
     return all(getattr(method, name) is getattr(PromptTrainer, name) for name in STEP)
 
@@ -96,7 +96,7 @@ class _Losses(nn.Module):
 
     def __init__(self, trainer: PromptTrainer) -> None:
         super().__init__()
-        self.learner = trainer.model.learner
+        self.prompt_learner = trainer.model.prompt_learner
         self._trainer = trainer
 
     def forward(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -183,9 +183,10 @@ class Together:
             labels: (S, B).
 
         Returns:
-            The values of the log, a row a seed, and the gradients of `learned`, each (S, ...).
+            The values of the log, a row per seed, and the gradients of `trainable_params`, each
+            (S, ...).
         """
-        learned = zip(*(trainer.learned for trainer in self.trainers), strict=True)
+        learned = zip(*(trainer.trainable_params for trainer in self.trainers), strict=True)
         names = [n for n, p in self._losses.named_parameters() if p.requires_grad]
         stacks = [torch.stack([p.detach() for p in seeds]).requires_grad_() for seeds in learned]
 
@@ -195,7 +196,7 @@ class Together:
         parameters = dict(zip(names, stacks, strict=True))
         with StackedOperations():
             loss, values = vmap(losses)(parameters, images, labels)
-        scaled = [t.scaled(own) for t, own in zip(self.trainers, loss.unbind(), strict=True)]
+        scaled = [t.scale_loss(own) for t, own in zip(self.trainers, loss.unbind(), strict=True)]
         return values, torch.autograd.grad(sum(scaled), stacks, allow_unused=True)
 
     def split(self, values: Tensor, gradients: Gradients) -> list[tuple[Tensor, Gradients]]:

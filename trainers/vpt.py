@@ -9,7 +9,7 @@ from trainers.base import PromptTrainer
 
 
 def add_config(cfg: CfgNode) -> None:
-    """The node TRAINER.VPT, with the keys and defaults of MaPLe's code base."""
+    """Add the node TRAINER.VPT, with the keys and defaults of MaPLe's code base."""
     node = cfg.TRAINER.VPT = CfgNode()
     node.N_CTX_VISION = 2  # prompt tokens
     node.PROMPT_DEPTH_VISION = 1  # prompted layers
@@ -19,13 +19,13 @@ def add_config(cfg: CfgNode) -> None:
 
 @TRAINER_REGISTRY.register()
 class VPT(PromptTrainer):
-    """Free prompts in the image tower, trained by cross entropy."""
+    """Trains independent prompts in the image tower, by cross entropy."""
 
     node = "VPT"
 
-    def build_prompted(self, names: list[str], generator: torch.Generator) -> PromptedCLIP:
+    def build_clip(self, classnames: list[str], generator: torch.Generator) -> PromptedCLIP:
         options = self.options
-        start = initial_prompts(
+        initial = initial_prompts(
             self.backbone,
             "",
             (1, options.N_CTX_VISION),
@@ -33,7 +33,7 @@ class VPT(PromptTrainer):
             generator,
         )
         words = options.CTX_INIT.replace("_", " ").strip()
-        learner, template = FullRankPrompts(start), f"{words} {{}}.".strip()
-        model = PromptedCLIP(self.backbone, learner, names, template)
-        model.fix_text(model.text_features(()))  # nothing of it is learned
+        prompt_learner, template = FullRankPrompts(initial), f"{words} {{}}.".strip()
+        model = PromptedCLIP(self.backbone, prompt_learner, classnames, template)
+        model.fix_text(model.text_features(()))  # nothing of it is trained
         return model

@@ -31,7 +31,7 @@ def build(settings: dict):
     return build_trainer(cfg)
 
 
-def learned(trainer) -> dict[str, Tensor]:
+def trainable_params(trainer) -> dict[str, Tensor]:
     """Parameters with gradients, ours by their names in the checkpoint; zero-shot CLIP has none."""
     model = getattr(trainer, "model", torch.nn.Module())
     model = getattr(model, "learner", model)
@@ -52,7 +52,7 @@ def put(parameters: dict[str, Tensor], path: str) -> None:
 
 def main(question: dict) -> None:
     trainer = build(question["settings"])
-    parameters = learned(trainer)
+    parameters = trainable_params(trainer)
     put(parameters, question["parameters"])
     values = {name: value.detach().clone() for name, value in parameters.items()}
     generator = torch.Generator().manual_seed(1)

@@ -9,7 +9,7 @@ from pathlib import Path
 from bench import OURS, Failed
 
 # A list of sentences, or one for each data set.
-Sentences = list[str] | dict[str, str]
+Templates = list[str] | dict[str, str]
 OWN = runpy.run_path(str(OURS / "prompting" / "templates.py"))
 WORDS = "a photo of a"
 
@@ -22,7 +22,7 @@ class Source:
     label: str
     file: str
     variable: str
-    ours: Callable[[Sentences], Sentences]
+    ours: Callable[[Templates], Templates]
 
 
 def template(own: str) -> Callable[[dict[str, str]], dict[str, str]]:
@@ -46,19 +46,23 @@ TEMPLATES = {
             "selected templates",
             "imagenet_templates.py",
             "IMAGENET_TEMPLATES_SELECT",
-            lambda _: list(OWN["SELECTED"]),
+            lambda _: list(OWN["IMAGENET_TEMPLATES_SELECT"]),
         ),
     ),
-    "kgcoop": (Source("KgCoOp's templates", "kgcoop.py", "CUSTOM_TEMPLATES", template("KGCOOP")),),
+    "kgcoop": (
+        Source("KgCoOp's templates", "kgcoop.py", "CUSTOM_TEMPLATES", template("KGCOOP_TEMPLATES")),
+    ),
     "prograd": (
-        Source("ProGrad's templates", "prograd.py", "CUSTOM_TEMPLATES", template("PROGRAD")),
+        Source(
+            "ProGrad's templates", "prograd.py", "CUSTOM_TEMPLATES", template("PROGRAD_TEMPLATES")
+        ),
     ),
     "promptsrc": (
         Source(
             "PromptSRC's templates",
             "imagenet_templates.py",
             "IMAGENET_TEMPLATES",
-            lambda _: list(OWN["ENSEMBLE"]),
+            lambda _: list(OWN["IMAGENET_TEMPLATES"]),
         ),
     ),
     "tcp": (
@@ -80,7 +84,7 @@ def check_templates(source: Source, checkout: Path) -> str:
     return f"all {len(theirs)} are ours"
 
 
-def literal(path: Path, variable: str) -> Sentences:
+def literal(path: Path, variable: str) -> Templates:
     """The value of a variable that a file sets at its top level; the file is not run."""
     for statement in ast.parse(path.read_text()).body:
         names = [target.id for target in getattr(statement, "targets", ()) if "id" in vars(target)]

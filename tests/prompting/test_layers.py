@@ -3,7 +3,7 @@ import warnings
 import torch
 from torch import nn
 
-from prompting.layers import QuickGELU, linear, scale_gradient
+from prompting.layers import linear, scale_gradient
 
 
 def test_a_linear_layer_starts_like_pytorch_s_from_its_own_generator():
@@ -16,13 +16,6 @@ def test_a_linear_layer_starts_like_pytorch_s_from_its_own_generator():
     for found, expected in ((layer.weight, usual.weight), (layer.bias, usual.bias)):
         torch.testing.assert_close(found.std(), expected.std(), rtol=0.1, atol=0)
         assert found.abs().max() <= 400**-0.5
-
-
-def test_quick_gelu_is_clip_s():
-    from clip.model import QuickGELU as Theirs
-
-    x = torch.randn(50)
-    torch.testing.assert_close(QuickGELU()(x), Theirs()(x))
 
 
 def test_a_scaled_gradient_leaves_the_value():

@@ -7,10 +7,10 @@ from prompting import (
     FullRankPrompts,
     NoPrompts,
     PromptedCLIP,
-    correct_drift,
     frozen_text_features,
     initial_prompts,
     load_backbone,
+    uniform_drift_correction,
 )
 from prompting.precision import WEIGHT_DTYPES
 
@@ -51,7 +51,7 @@ def test_drift_correction_is_in_the_logits(tiny_backbone):
     corrected = PromptedCLIP(tiny_backbone, learner, NAMES, "a photo of a {}.", TEMPLATES, True)
     text_prompts, vision_prompts = learner()
     assert plain.correct(plain.frozen_text) is plain.frozen_text
-    text = correct_drift(plain.text_features(text_prompts), plain.frozen_text)
+    text = uniform_drift_correction(plain.text_features(text_prompts), plain.frozen_text)
     image = plain.image_features(images, vision_prompts)
     expected = tiny_backbone.model.logit_scale.exp() * image @ text.T
     torch.testing.assert_close(corrected(images), expected)
@@ -76,7 +76,7 @@ def test_only_the_prompts_have_gradients(tiny_backbone):
     model = PromptedCLIP(tiny_backbone, learner_for(tiny_backbone), NAMES, "a photo of a {}.")
     F.cross_entropy(model(torch.randn(2, 3, 32, 32)), torch.tensor([0, 1])).backward()
     with_gradient = {name for name, p in model.named_parameters() if p.grad is not None}
-    assert with_gradient == {"learner.text", "learner.vision"}
+    assert with_gradient == {"prompt_learner.text", "prompt_learner.vision"}
 
 
 @pytest.mark.parametrize("precision", WEIGHT_DTYPES)

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from prompting import class_prompts
-from prompting.templates import ENSEMBLE, ZERO_SHOT
+from prompting.templates import CUSTOM_TEMPLATES, IMAGENET_TEMPLATES
 
 
 def test_class_prompts():
@@ -19,6 +19,6 @@ def test_a_template_has_one_place(template):
 def test_templates_are_the_published_ones(shared_data):
     published = json.loads((shared_data / "templates.json").read_text())
     values = list(published.values())
-    assert list(ENSEMBLE) in values
-    assert ZERO_SHOT in values
-    assert len(set(ENSEMBLE)) == 60
+    assert list(IMAGENET_TEMPLATES) in values
+    assert CUSTOM_TEMPLATES in values
+    assert len(set(IMAGENET_TEMPLATES)) == 60

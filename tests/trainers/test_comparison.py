@@ -70,7 +70,7 @@ def test_promptsrc_ends_with_the_weighted_mean_of_its_epochs(run, tmp_path, monk
     seen, after_epoch = [], PromptSRC.after_epoch
 
     def recorded(self):
-        seen.append({k: v.clone() for k, v in self.model.learner.state_dict().items()})
+        seen.append({k: v.clone() for k, v in self.model.prompt_learner.state_dict().items()})
         after_epoch(self)
 
     monkeypatch.setattr(PromptSRC, "after_epoch", recorded)
@@ -142,7 +142,8 @@ WRONG = {
     ("PromptSRC", "TRAINER.PROMPTSRC.GPA_STD", "0"): "GPA_STD must be above 0, got 0.0",
     ("MultiModalAdapter",): "ADAPTER_START 5 and ADAPTER_END 12 must be in this order between 1 "
     "and 9",
-    ("VPT",): "PROMPT_DEPTH for the vision tower is 12: this backbone takes 0 to 9",
+    ("VPT",): "TRAINER.VPT.PROMPT_DEPTH_VISION is 12: the vision tower of this "
+    "backbone takes 0 to 9",
     ("MultiModalAdapter", "TRAINER.MMADAPTER.ADAPTER_SCALE", "0"): "must be above 0, got 0.0",
     ("CoCoOp", "TRAINER.COCOOP.PREC", "half"): 'Precision "half" is unknown',
 }

@@ -20,21 +20,38 @@ CASES = {
     ),
     "key without value": (("TRAINER.MMLOP.RANK",), '"TRAINER.MMLOP.RANK" has no value'),
     "value of another type": (("TRAINER.MMLOP.RANK", "one"), "In the command line: Type mismatch"),
-    "rank 0": (("TRAINER.MMLOP.RANK", "0"), "RANK is 0: it must be between 1 and"),
-    "rank above T": (("TRAINER.MMLOP.RANK", "5"), "RANK is 5: it must be between 1 and"),
-    "depth": (("TRAINER.MMLOP.PROMPT_DEPTH_TEXT", "99"), "PROMPT_DEPTH for the text tower is 99"),
-    "init": (("TRAINER.MMLOP.INIT", "best"), 'INIT "best" is unknown: choose svd, normal, zero'),
+    "rank 0": (("TRAINER.MMLOP.RANK", "0"), "MMLOP.RANK is 0: it must be between 1 and"),
+    "rank above T": (
+        ("TRAINER.MMLOP.RANK", "5"),
+        "MMLOP.RANK is 5: it must be between 1 and",
+    ),
+    "depth": (
+        ("TRAINER.MMLOP.PROMPT_DEPTH_TEXT", "99"),
+        "TRAINER.MMLOP.PROMPT_DEPTH_TEXT is 99: the text tower of this backbone takes 0 to 9",
+    ),
+    "init": (("TRAINER.MMLOP.INIT", "svd"), "MMLOP.INIT must be normal, the paper's"),
+    "init std": (
+        ("TRAINER.MMLOP.INIT_STD", "0"),
+        "TRAINER.MMLOP.INIT_STD must be above 0, got 0.0",
+    ),
+    "logits loss": (
+        ("TRAINER.MMLOP.LOGITS_LOSS", "l2"),
+        'LOGITS_LOSS must be one of symmetric_kl, kl, got "l2"',
+    ),
     "precision": (("TRAINER.MMLOP.PREC", "fp8"), 'Precision "fp8" is unknown: choose fp32'),
-    "short context": (("TRAINER.MMLOP.CTX_INIT", "a photo"), "fewer than the N_CTX of 4"),
+    "short context": (
+        ("TRAINER.MMLOP.CTX_INIT", "a photo"),
+        'TRAINER.MMLOP.CTX_INIT "a photo" has 2 tokens, fewer than the 4 prompt tokens',
+    ),
     "long context": (
         ("TRAINER.MMLOP.N_CTX", "74", "TRAINER.MMLOP.CTX_INIT", ""),
-        '" has 76 tokens, and CLIP takes 75: shorten the context (N_CTX, CTX_INIT)',
+        '" has 76 tokens, and CLIP takes 75: shorten the context or the class name',
     ),
     "split": (("TEST.SPLIT", "valid"), 'TEST.SPLIT is "valid": choose test or val.'),
     "model": (("TEST.FINAL_MODEL", "best"), "choose last_step or best_val"),
-    "nothing to learn": (
+    "nothing to train": (
         ("TRAINER.MMLOP.PROMPT_DEPTH_TEXT", "0", "TRAINER.MMLOP.PROMPT_DEPTH_VISION", "0"),
-        "PROMPT_DEPTH is 0 in both towers",
+        "TRAINER.MMLOP.PROMPT_DEPTH_TEXT is 0 in both towers",
     ),
     "classes": (("DATASET.SUBSAMPLE_CLASSES", "novel"), "SUBSAMPLE_CLASSES must be one of"),
     "shots": (("DATASET.NUM_SHOTS", "0"), "NUM_SHOTS must be at least 1, or -1 for all, got 0"),

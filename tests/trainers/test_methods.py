@@ -6,7 +6,8 @@ import torch
 from dassl.engine import TRAINER_REGISTRY
 
 import train
-from prompting.templates import ENSEMBLE, SELECTED
+from prompting.templates import IMAGENET_TEMPLATES, IMAGENET_TEMPLATES_SELECT
+from tests.reference import cross_entropy, ensemble, image_tower, text_tower, unit
 from trainers.config import CONFIGS
 
 NAMES = ["face", "leopard", "motorbike", "accordion"]  # the miniature data set's classes
@@ -30,49 +31,6 @@ def build(tmp_path, tiny_file, tiny_root):
     return call
 
 
-# The plain towers: batch second, as CLIP has it
-
-
-def text_tower(model, texts, deep=None, adapters=None):
-    """Features (C, D) of texts whose tokens after [SOS] are replaced by deep[layer] (C, T, d)."""
-    tokens = clip.tokenize(texts)
-    x = model.token_embedding(tokens)
-    deep = deep or {}
-    if 0 in deep:
-        x = torch.cat([x[:, :1], deep[0], x[:, 1 + deep[0].shape[1] :]], dim=1)
-    x = (x + model.positional_embedding).permute(1, 0, 2)
-    for layer, block in enumerate(model.transformer.resblocks):
-        if layer > 0 and layer in deep:
-            prompt = deep[layer].permute(1, 0, 2)
-            x = torch.cat([x[:1], prompt, x[1 + len(prompt) :]])
-        extra = adapters[layer](block.ln_1(x)) if adapters and layer in adapters else 0
-        x = block(x) + extra
-    x = model.ln_final(x.permute(1, 0, 2))
-    return x[range(len(texts)), tokens.argmax(dim=1)] @ model.text_projection
-
-
-def image_tower(model, images, prompts=(), adapters=None):
-    """Features (B, D) of images with prompts[layer] (T, d) behind their patches."""
-    visual = model.visual
-    x = visual.conv1(images).flatten(2).permute(0, 2, 1)
-    x = torch.cat([visual.class_embedding.expand(len(x), 1, -1), x], dim=1)
-    x = x + visual.positional_embedding
-    if len(prompts):
-        x = torch.cat([x, prompts[0].expand(len(x), -1, -1)], dim=1)
-    x = visual.ln_pre(x).permute(1, 0, 2)
-    for layer, block in enumerate(visual.transformer.resblocks):
-        if 0 < layer < len(prompts):
-            prompt = prompts[layer][:, None].expand(-1, len(images), -1)
-            x = torch.cat([x[: -len(prompt)], prompt])
-        extra = adapters[layer](block.ln_1(x)) if adapters and layer in adapters else 0
-        x = block(x) + extra
-    return visual.ln_post(x[0]) @ visual.proj
-
-
-def unit(x):
-    return x / x.norm(dim=-1, keepdim=True)
-
-
 def sentences(words):
     return [f"{words} {name}." for name in NAMES]
 
@@ -81,11 +39,7 @@ def for_all(prompt):
     return prompt.expand(len(NAMES), -1, -1)
 
 
-def cross_entropy(logits, labels):
-    return -logits.log_softmax(dim=1)[range(len(labels)), labels].mean()
-
-
-# One reference a method: (model, learner, images, labels) -> loss
+# One reference per method: (model, learner, images, labels) -> loss
 
 
 def coop(model, learner, images, labels, words=WORDS):
@@ -145,11 +99,7 @@ def maple(model, learner, images, labels):
 def promptsrc(model, learner, images, labels):
     image, text, logits = _both(model, learner.text, learner.vision, images)
     frozen_image = unit(model.encode_image(images))
-    means = []
-    for name in NAMES:
-        tokens = clip.tokenize([template.replace("{}", name) for template in ENSEMBLE])
-        means.append(model.encode_text(tokens).mean(dim=0))
-    frozen_text = unit(torch.stack(means))
+    frozen_text = ensemble(model, NAMES, IMAGENET_TEMPLATES)
     frozen = (model.logit_scale.exp() * frozen_image @ frozen_text.T).softmax(dim=1)
     divergence = (frozen * (frozen.log() - logits.log_softmax(dim=1))).sum() / logits.numel()
     return (
@@ -211,7 +161,7 @@ def prepared(build, name, precision="fp32"):
     trainer = build(trainer_name, *flat, f"TRAINER.{node}.PREC", precision)
     torch.manual_seed(1)
     with torch.no_grad():  # away from the start, where biases are zero and layers are equal
-        for parameter in trainer.model.learner.parameters():
+        for parameter in trainer.model.prompt_learner.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.05)
             if parameter.ndim == 1:  # biases: two ReLUs of CoCoOp's would be dead otherwise
                 parameter.add_(0.2)
@@ -220,15 +170,15 @@ def prepared(build, name, precision="fp32"):
 
 
 def by_name(trainer, gradients):
-    """Gradients of `learned` under the names of the parameters."""
-    names = (n for n, p in trainer.model.learner.named_parameters() if p.requires_grad)
+    """Gradients of `trainable_params` under the names of the parameters."""
+    names = (n for n, p in trainer.model.prompt_learner.named_parameters() if p.requires_grad)
     return dict(zip(names, gradients, strict=True))
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_loss_and_gradients_are_the_paper_s(build, name):
     trainer, reference, images, labels = prepared(build, name)
-    model, learner = trainer.model.clip, trainer.model.learner
+    model, learner = trainer.model.clip, trainer.model.prompt_learner
     named = [(n, p) for n, p in learner.named_parameters() if p.numel()]
     terms, logits = trainer.loss_terms(images, labels)
     found = by_name(trainer, trainer.gradients(terms))
@@ -267,7 +217,7 @@ def test_adapters_gradients_survive_fp16(build):
         "MultiModalAdapter",
         *(p if i % 2 else f"TRAINER.MMADAPTER.{p}" for i, p in enumerate(pairs)),
     )
-    learner, x = trainer.model.learner, torch.randn(2, 5, 128)
+    learner, x = trainer.model.prompt_learner, torch.randn(2, 5, 128)
     with torch.autocast("cpu", torch.float16):
         y = learner.text()[1](x)
     (y * 100.0).sum().backward()  # such as the gradient scaler gives
@@ -277,7 +227,7 @@ def test_adapters_gradients_survive_fp16(build):
 def test_prograd_takes_off_what_conflicts(build):
     """Two gradients by autograd on the plain towers, then the paper's equation 4."""
     trainer = build("ProGrad", "TRAINER.COOP.N_CTX", "6", "LOSS.T", "2.0", "LOSS.LAMBDA", "0.7")
-    learner, model = trainer.model.learner, trainer.model.clip
+    learner, model = trainer.model.prompt_learner, trainer.model.clip
     assert torch.equal(learner.ctx[:2], torch.zeros(2, 128))  # "a photo of a" behind two zeros
     with torch.no_grad():
         learner.ctx.add_(torch.randn_like(learner.ctx) * 0.3)
@@ -308,7 +258,7 @@ def test_ensemble_of_templates(build):
     model = trainer.model.clip
     means = []
     for name in NAMES:
-        texts = [t.replace("{}", name) for t in (*SELECTED, "a photo of a {}.")]
+        texts = [t.replace("{}", name) for t in (*IMAGENET_TEMPLATES_SELECT, "a photo of a {}.")]
         means.append(unit(model.encode_text(clip.tokenize(texts))).mean(dim=0))
     expected = (
         model.logit_scale.exp() * unit(model.encode_image(images)) @ unit(torch.stack(means)).T

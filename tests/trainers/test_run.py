@@ -4,7 +4,6 @@ import json
 
 import pytest
 import torch
-import torch.nn.functional as F
 from clip.model import CLIP
 
 import train
@@ -108,78 +107,15 @@ def test_training_changes_the_prompts_and_nothing_else(tmp_path, tiny_file, tiny
     trainer.train()
     after = trainer.model.state_dict()
     for key in before:
-        learned = key.startswith("learner.")
+        learned = key.startswith("prompt_learner.")
         assert torch.equal(before[key], after[key]) != learned, key
     assert torch.equal(frozen_text, trainer.model.frozen_text)
     for name, parameter in trainer.model.named_parameters():
-        assert (parameter.grad is not None) == name.startswith("learner."), name
-
-
-@pytest.mark.parametrize("corrected", [True, False])
-def test_the_loss_is_the_paper_s(tmp_path, tiny_file, tiny_root, corrected):
-    """Every term recomputed from features of the model, with the configured weights."""
-    weights = ("TRAINER.MMLOP.TEXT_LOSS_WEIGHT", "3.0", "TRAINER.MMLOP.LOGITS_LOSS_WEIGHT", "2.0")
-    weights += ("TRAINER.MMLOP.SCL_AFTER_UDC", str(corrected))
-    trainer = build(tmp_path, tiny_file, tiny_root, *weights)
-    model, images, labels = trainer.model, torch.randn(3, 3, 32, 32), torch.tensor([0, 3, 1])
-    terms, logits = trainer.loss_terms(images, labels)
-
-    text_prompts, vision_prompts = model.learner()
-    f, f0 = model.image_features(images, vision_prompts), model.image_features(images)
-    plain = model.text_features(text_prompts)
-    g = F.normalize(plain - (plain - model.frozen_text).mean(dim=0), dim=-1)
-    scale = model.clip.logit_scale.exp()
-    expected = scale * f @ g.T
-    frozen = (scale * f0 @ model.frozen_text.T).softmax(dim=1)
-    torch.testing.assert_close(logits, expected)
-    picked = expected.softmax(dim=1)[range(3), labels]
-    torch.testing.assert_close(terms["loss_ce"], -picked.log().mean())
-    torch.testing.assert_close(terms["loss_image"], 10 * (f - f0).abs().mean())
-    held = g if corrected else plain
-    torch.testing.assert_close(terms["loss_text"], 3 * (held - model.frozen_text).abs().mean())
-    divergence = (frozen * (frozen.log() - expected.log_softmax(dim=1))).sum() / 12
-    torch.testing.assert_close(terms["loss_logits"], 2 * divergence)
-
-
-ABLATION = {
-    "IVLP": ("LOW_RANK", "False", "SCL", "False", "UDC", "False"),
-    "low rank": ("SHARED_UP", "False", "SCL", "False", "UDC", "False"),
-    "consistency": ("SHARED_UP", "False", "UDC", "False"),
-    "drift correction": ("SHARED_UP", "False"),
-    "shared": (),
-    "rank 2": ("RANK", "2"),
-    "rank 4": ("RANK", "4"),
-}
-
-
-@pytest.mark.parametrize("row", ABLATION)
-def test_every_row_of_the_ablation_is_a_configuration(tmp_path, tiny_file, tiny_root, row):
-    pairs = [p if i % 2 else f"TRAINER.MMLOP.{p}" for i, p in enumerate(ABLATION[row])]
-    trainer = build(
-        tmp_path,
-        tiny_file,
-        tiny_root,
-        *pairs,
-        "TRAINER.MMLOP.PROMPT_DEPTH_TEXT",
-        "3",
-        "TRAINER.MMLOP.PROMPT_DEPTH_VISION",
-        "3",
-    )
-    keys = set(ABLATION[row][::2])
-    terms, _ = trainer.loss_terms(torch.randn(2, 3, 32, 32), torch.tensor([0, 1]))
-    assert (len(terms) == 4) == ("SCL" not in keys)
-    assert trainer.model.drift_correction == ("UDC" not in keys)
-    rank = {"rank 2": 2, "rank 4": 4}.get(row, 1)
-    expected = 3 * rank * (4 + 128 + 192)
-    if "LOW_RANK" in keys:
-        expected = 3 * 4 * (128 + 192)
-    elif "SHARED_UP" in keys:
-        expected = 3 * (4 + 128) + 3 * (4 + 192)
-    assert trainer.trainable_parameters == expected
+        assert (parameter.grad is not None) == name.startswith("prompt_learner."), name
 
 
 def test_mmlop_with_everything_off_is_ivlp(run, tmp_path):
-    off = [p if i % 2 else f"TRAINER.MMLOP.{p}" for i, p in enumerate(ABLATION["IVLP"])]
+    off = [p if i % 2 else f"TRAINER.MMLOP.{p}" for i, p in enumerate(IVLP)]
     tokens = ("TRAINER.IVLP.N_CTX_TEXT", "4", "TRAINER.IVLP.N_CTX_VISION", "4")
     depths = [
         part
@@ -227,7 +163,14 @@ def test_best_val_evaluates_the_best(run, tmp_path, monkeypatch):
     assert results["evaluated_checkpoint"]["path"].endswith("model-best.pth.tar")
 
 
-VIT_B_16 = {(): 11_556, ("SHARED_UP", "False"): 11_592, ("LOW_RANK", "False"): 46_080}
+IVLP = ("LOW_RANK", "False", "SCL", "False", "UDC", "False")
+DEPTH_3 = ("PROMPT_DEPTH_TEXT", "3", "PROMPT_DEPTH_VISION", "3")
+VIT_B_16 = {
+    (): 11_556,
+    DEPTH_3: 3_852,
+    ("SHARED_UP", "False"): 11_592,
+    ("LOW_RANK", "False"): 46_080,
+}
 
 
 @pytest.fixture(scope="module")

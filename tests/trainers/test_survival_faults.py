@@ -204,7 +204,7 @@ def test_prompts_that_are_no_numbers_are_not_saved(words, ends, tmp_path, monkey
 
     def spoiling(self):
         if self.epoch == 1:
-            next(self.model.learner.parameters()).data.view(-1)[0] = float("inf")
+            next(self.model.prompt_learner.parameters()).data.view(-1)[0] = float("inf")
         real(self)
 
     monkeypatch.setattr(PromptTrainer, "after_epoch", spoiling)

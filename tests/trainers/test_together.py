@@ -286,7 +286,7 @@ def test_a_loss_that_is_no_number_ends_the_group(calls, tmp_path, monkeypatch, c
     def spoil(self, *args):
         real(self, *args)
         if self.cfg.SEED == 2:
-            self.learned[0].data.fill_(float("nan"))
+            self.trainable_params[0].data.fill_(float("nan"))
 
     with monkeypatch.context() as patch:
         patch.setattr(PromptTrainer, "update_lr", spoil)

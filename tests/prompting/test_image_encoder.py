@@ -3,7 +3,7 @@ import torch
 from clip.model import CLIP
 
 from prompting import encode_image
-from prompting.image import embed_image
+from prompting.image_encoder import embed_image
 
 
 def reference(model, image, prompts):

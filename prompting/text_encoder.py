@@ -1,7 +1,7 @@
 """The prompted text encoder over an unmodified CLIP.
 
-Letters: B images, C classes, L tokens, P leading tokens that all classes share, N other tokens of
-all classes, T prompt tokens, J prompted layers, d width, D joint width.
+Letters: B images, C classes, L tokens, P prefix tokens that all classes share, N suffix tokens of
+all classes together, T prompt tokens, J prompted layers, d width, D joint width.
 
 The tower is causal, so much of the work can be left out without changing the result: nothing after
 the end-of-text token is computed, the tokens before the first one that differs between the classes
@@ -17,8 +17,9 @@ import torch
 from clip.model import CLIP
 from torch import Tensor
 
-from prompting.blocks import run_block
-from prompting.packing import Packing, pack
+from prompting.errors import ArgumentError
+from prompting.text_packing import Packing, pack
+from prompting.transformer import run_block
 
 CONTEXT_LENGTH = 77
 MEASURED_LENGTH = 512  # texts are tokenised up to here, so that an error can name their length
@@ -26,34 +27,35 @@ POSITIONS = ("end", "middle", "front")
 
 
 @dataclass(frozen=True)
-class Sentences:
-    """Tokenised sentences, cut behind the longest.
+class TokenizedPrompts:
+    """One tokenised text per class, cut behind the longest.
 
     Attributes:
-        tokens: (C, L), L the longest sentence with its [SOS] and [EOT].
+        tokens: (C, L), L the longest with its [SOS] and [EOT].
         end: (C,) position of [EOT].
-        source: (C, L) which of the prompt's T tokens replaces this one, -1 for none.
-        packing: all tokens end to end, those that all sentences share once.
-        unshared: the same where each class has prompts of its own, so that only [SOS] is shared.
+        source: (C, L) which of the T prompt tokens replaces this one, -1 for none.
+        packing: all tokens end to end, the prefix that all classes share once.
+        packing_per_class: the same where each class has prompts of its own: the prefix is [SOS].
     """
 
     tokens: Tensor
     end: Tensor
     source: Tensor
     packing: Packing
-    unshared: Packing
+    packing_per_class: Packing
 
     @property
-    def shared(self) -> int:
+    def prefix(self) -> int:
         """P, how many leading tokens are the same for all; at least [SOS]."""
-        return self.packing.shared
+        return self.packing.prefix
 
-    def to(self, device: torch.device) -> "Sentences":
-        return Sentences(*(getattr(self, field.name).to(device) for field in fields(self)))
+    def to(self, device: torch.device) -> "TokenizedPrompts":
+        """Return the same on another device."""
+        return TokenizedPrompts(*(getattr(self, field.name).to(device) for field in fields(self)))
 
 
-def tokenize(texts: Sequence[str], prompt: int = 0) -> Sentences:
-    """Tokenise sentences whose first `prompt` tokens, T, a prompt will replace.
+def tokenize(texts: Sequence[str], prompt: int = 0) -> TokenizedPrompts:
+    """Tokenise texts whose first `prompt` tokens, T, a prompt will replace.
 
     Raises:
         ValueError: no text, a text of more than 75 tokens, or one shorter than the prompt.
@@ -67,65 +69,65 @@ def tokenize(texts: Sequence[str], prompt: int = 0) -> Sentences:
         if length > CONTEXT_LENGTH - 2:
             raise ValueError(
                 f'"{text}" has {length} tokens, and CLIP takes {CONTEXT_LENGTH - 2}: shorten the '
-                "context (N_CTX, CTX_INIT) or the class name."
+                "context or the class name."
             )
         if length < prompt:
             raise ValueError(f'"{text}" has {length} tokens, fewer than the prompt\'s {prompt}.')
     tokens = tokens[:, : int(end.max()) + 1]
     source = torch.full_like(tokens, -1)
     source[:, 1 : 1 + prompt] = torch.arange(prompt)
-    return _sentences(tokens, end, source)
+    return _tokenized(tokens, end, source)
 
 
-def move_names(sentences: Sentences, names: Sequence[str], position: str) -> Sentences:
-    """The same tokens with the class name in the middle of the prompt, or in front of it (CoOp).
+def move_classnames(
+    tokenized: TokenizedPrompts, classnames: Sequence[str], position: str
+) -> TokenizedPrompts:
+    """Return the tokens with the class name in the middle of the prompt, or in front (CoOp).
 
     Args:
-        sentences: of `names`, each with its name right behind the prompt.
+        tokenized: of `classnames`, each with its name right behind the prompt.
         position: "end" (as they are), "middle" (behind the first T // 2 tokens) or "front".
 
     Raises:
-        ValueError: another position.
+        ArgumentError: another position.
     """
     if position not in POSITIONS:
-        raise ValueError(
-            f'CLASS_TOKEN_POSITION "{position}" is unknown: choose {", ".join(POSITIONS)}.'
-        )
+        raise ArgumentError("position", f'is "{position}": choose {", ".join(POSITIONS)}.')
     if position == "end":
-        return sentences
-    count = int(sentences.source.max()) + 1
+        return tokenized
+    count = int(tokenized.source.max()) + 1
     before = count // 2 if position == "middle" else 0
-    order = torch.arange(sentences.tokens.shape[1]).repeat(len(names), 1)
-    for row, length in zip(order, (tokenize(names).end - 1).tolist(), strict=True):
+    order = torch.arange(tokenized.tokens.shape[1]).repeat(len(classnames), 1)
+    for row, length in zip(order, (tokenize(classnames).end - 1).tolist(), strict=True):
         name, behind = row[1 + count : 1 + count + length], row[1 + before : 1 + count]
         row[1 + before : 1 + count + length] = torch.cat([name, behind])
-    return _sentences(
-        sentences.tokens.gather(1, order), sentences.end, sentences.source.gather(1, order)
+    return _tokenized(
+        tokenized.tokens.gather(1, order), tokenized.end, tokenized.source.gather(1, order)
     )
 
 
-def _sentences(tokens: Tensor, end: Tensor, source: Tensor) -> Sentences:
-    """With what follows from the tokens: how far the sentences agree."""
+def _tokenized(tokens: Tensor, end: Tensor, source: Tensor) -> TokenizedPrompts:
+    """Find how far the texts agree, and lay them out."""
     visible = torch.where(source >= 0, -1 - source, tokens)  # what stands in a slot is not seen
     differs = (visible != visible[0]).any(dim=0)
     common = int(differs.int().argmax()) if differs.any() else tokens.shape[1]
-    # Each sentence keeps at least its own [EOT]: its output is the sentence's feature.
-    shared = min(common, int(end.min()))
-    return Sentences(tokens, end, source, pack(end, source, shared), pack(end, source, 1))
+    # Each text keeps at least its own [EOT]: its output is the text's feature.
+    prefix = min(common, int(end.min()))
+    return TokenizedPrompts(tokens, end, source, pack(end, source, prefix), pack(end, source, 1))
 
 
 def encode_text(
     model: CLIP,
-    sentences: Sentences,
+    tokenized: TokenizedPrompts,
     prompts: Sequence[Tensor | None] = (),
     adapters: Sequence[Callable[[Tensor], Tensor] | None] = (),
 ) -> Tensor:
-    """Features of the sentences, not normalised: (C, D) in the model's dtype.
+    """Encode tokenised prompts: features (C, D), not normalised, in the model's dtype.
 
     Args:
-        prompts: what replaces the sentences' slots at the input of layer 1, 2, ... J; None and the
+        prompts: what replaces the slots at the input of layer 1, 2, ... J; None and the
             layers after J keep what flows through (IVLP, MaPLe's code base). Each is (T, d) for all
-            classes, (C, T, d) with one a class, or (B, 1, T, d) with one an image, which gives
+            classes, (C, T, d) with one per class, or (B, 1, T, d) with one per image, which gives
             features (B, C, D) and takes slots in front of the class names. In layer 1 the
             positional embedding is added as to any token. A tensor (J, T, d) will do; nothing
             gives CLIP's own features.
@@ -133,14 +135,15 @@ def encode_text(
     """
     prompts = [None if p is None else p.type(model.dtype) for p in prompts]
     per_image = [len(p) for p in prompts if p is not None and p.ndim == 4]
-    packing, last = sentences.packing, model.transformer.layers - 1
-    x = model.token_embedding(sentences.tokens[packing.row, packing.column]).type(model.dtype)
+    packing, last = tokenized.packing, model.transformer.layers - 1
+    x = model.token_embedding(tokenized.tokens[packing.row, packing.column]).type(model.dtype)
     x = x.expand(max(per_image, default=1), -1, -1)  # (1 or B, P + N, d)
     for index, block in enumerate(model.transformer.resblocks):
         prompt = prompts[index] if index < len(prompts) else None
         if prompt is not None:
-            if prompt.ndim == 3 and packing is not sentences.unshared:
-                x, packing = packing.unpack(x, sentences.unshared), sentences.unshared
+            if prompt.ndim == 3 and packing is not tokenized.packing_per_class:
+                x = packing.unpack(x, tokenized.packing_per_class)
+                packing = tokenized.packing_per_class
             x = packing.fill(x, prompt)
         if index == 0:
             x = x + model.positional_embedding[packing.column].type(model.dtype)
@@ -155,7 +158,7 @@ def encode_text(
 
 @torch.no_grad()
 def encode_texts(model: CLIP, texts: Sequence[str], chunk: int = 512) -> Tensor:
-    """CLIP's own features of any number of sentences, not normalised: (len(texts), D)."""
+    """Encode any number of texts by CLIP as it is: features (len(texts), D), not normalised."""
     device = model.positional_embedding.device
     parts = [texts[start : start + chunk] for start in range(0, len(texts), chunk)]
     return torch.cat([encode_text(model, tokenize(part).to(device)) for part in parts])

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from prompting import encode_text, tokenize
-from prompting.text import POSITIONS, encode_texts, move_names
+from prompting.text_encoder import POSITIONS, encode_texts, move_classnames
 
 NAMES = ["cat", "striped red star", "yellow-bellied sapsucker", "x"]
 TEXTS = [f"a photo of a {name}." for name in NAMES]
@@ -72,8 +72,8 @@ def plain(model, name, prompts, position="end"):
 
 
 def placed(count, position):
-    sentences = tokenize([" ".join(["X"] * count) + f" {name}." for name in NAMES], count)
-    return move_names(sentences, NAMES, position)
+    tokenized = tokenize([" ".join(["X"] * count) + f" {name}." for name in NAMES], count)
+    return move_classnames(tokenized, NAMES, position)
 
 
 @pytest.fixture
@@ -134,8 +134,8 @@ def test_prompts_for_each_class_in_a_deeper_layer(tiny_clip, assert_same, positi
 
 
 def test_an_adapter_sees_the_normalised_input_of_its_layer(tiny_clip, assert_same):
-    weight, sentences = torch.randn(128, 128).requires_grad_(), tokenize(TEXTS)
-    found = encode_text(tiny_clip, sentences, (), (None, lambda x: (x @ weight).tanh()))
+    weight, tokenized = torch.randn(128, 128).requires_grad_(), tokenize(TEXTS)
+    found = encode_text(tiny_clip, tokenized, (), (None, lambda x: (x @ weight).tanh()))
     x = tiny_clip.token_embedding(clip.tokenize(TEXTS)) + tiny_clip.positional_embedding
     x = x.permute(1, 0, 2)
     for layer, block in enumerate(tiny_clip.transformer.resblocks):
@@ -148,38 +148,38 @@ def test_an_adapter_sees_the_normalised_input_of_its_layer(tiny_clip, assert_sam
 def test_a_class_named_like_a_placeholder_shares_no_slot(tiny_clip):
     """In front of the context "x" is a name's token in one class and a slot's in no other."""
     names, context = ["x", "x cat"], torch.randn(2, 128)
-    sentences = move_names(tokenize([f"X X {name}." for name in names], 2), names, "front")
+    tokenized = move_classnames(tokenize([f"X X {name}." for name in names], 2), names, "front")
     expected = torch.stack([plain(tiny_clip, name, {0: context}, "front") for name in names])
-    torch.testing.assert_close(encode_text(tiny_clip, sentences, (context,)), expected)
+    torch.testing.assert_close(encode_text(tiny_clip, tokenized, (context,)), expected)
 
 
 def test_an_unknown_position():
-    with pytest.raises(ValueError, match='"back" is unknown: choose end, middle, front'):
-        move_names(tokenize(TEXTS, 1), NAMES, "back")
+    with pytest.raises(ValueError, match='position is "back": choose end, middle, front'):
+        move_classnames(tokenize(TEXTS, 1), NAMES, "back")
 
 
 def test_context_longer_than_the_prompt_keeps_its_words(tiny_clip):
     """With two prompt tokens in "a photo of a", "of a" stays, and is shared too."""
     prompts = torch.randn(2, 2, 128)
-    sentences = tokenize(TEXTS, 2)
-    assert sentences.shared == 5
+    tokenized = tokenize(TEXTS, 2)
+    assert tokenized.prefix == 5
     expected = torch.stack([reference(tiny_clip, text, prompts) for text in TEXTS])
-    torch.testing.assert_close(encode_text(tiny_clip, sentences, prompts), expected)
+    torch.testing.assert_close(encode_text(tiny_clip, tokenized, prompts), expected)
 
 
 def test_a_prompt_counts_as_shared_whatever_it_replaces(tiny_clip):
     prompts = torch.randn(2, 2, 128)
     texts = ["one two cat.", "three four dog."]
-    sentences = tokenize(texts, 2)
-    assert sentences.shared == 3
+    tokenized = tokenize(texts, 2)
+    assert tokenized.prefix == 3
     expected = torch.stack([reference(tiny_clip, text, prompts) for text in texts])
-    torch.testing.assert_close(encode_text(tiny_clip, sentences, prompts), expected)
+    torch.testing.assert_close(encode_text(tiny_clip, tokenized, prompts), expected)
 
 
 def test_sentences_are_cut_behind_the_longest():
-    sentences = tokenize(TEXTS, 4)
-    assert sentences.tokens.shape == (4, int(sentences.end.max()) + 1)
-    assert sentences.tokens.shape[1] < 20
+    tokenized = tokenize(TEXTS, 4)
+    assert tokenized.tokens.shape == (4, int(tokenized.end.max()) + 1)
+    assert tokenized.tokens.shape[1] < 20
 
 
 def test_chunks_change_nothing(tiny_clip):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from prompting.packing import pack
+from prompting.text_packing import pack
 
 LENGTHS, SHARED, HEADS, WIDTH = (
     [4, 7, 5],

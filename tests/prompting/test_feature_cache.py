@@ -12,7 +12,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from prompting import cache, frozen_text_features, model
+from prompting import feature_cache, frozen_text_features, model
 
 NAMES = ["cat", "striped_star", "dog house"]
 TEMPLATES = ("a photo of a {}.", "art of a {}.")
@@ -41,7 +41,7 @@ def value() -> torch.Tensor:
 
 
 def look_up(compute=value) -> torch.Tensor:
-    return cache.cached({"names": NAMES}, SHAPE, CPU, compute)
+    return feature_cache.cached({"names": NAMES}, SHAPE, CPU, compute)
 
 
 def must_not_compute():
@@ -81,8 +81,8 @@ def test_every_part_of_the_key_counts(tiny_backbone, folder, computed, monkeypat
         lambda: with_setting(torch, "get_num_threads", lambda: 64),
         lambda: with_setting(torch, "__version__", "99.0"),
         lambda: with_setting(torch.backends.cpu, "get_cpu_capability", lambda: "DEFAULT"),
-        lambda: with_setting(cache, "processor", lambda: "another"),
-        lambda: with_setting(cache, "_code", lambda: "another"),
+        lambda: with_setting(feature_cache, "processor", lambda: "another"),
+        lambda: with_setting(feature_cache, "_code", lambda: "another"),
     ]
     first = [case() for case in cases]
     assert len(computed) == len(list(folder.iterdir())) == len(cases)
@@ -92,16 +92,16 @@ def test_every_part_of_the_key_counts(tiny_backbone, folder, computed, monkeypat
 
 def test_the_gpu_is_part_of_the_key(monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"GPU {device.index}")
-    one, two = (cache._surroundings(torch.device("cuda", index)) for index in (1, 2))
-    assert one["device"] == ["GPU 1"] and one != two and cache.processor() != "GPU 1"
+    one, two = (feature_cache._surroundings(torch.device("cuda", index)) for index in (1, 2))
+    assert one["device"] == ["GPU 1"] and one != two and feature_cache.processor() != "GPU 1"
 
 
 def test_the_code_is_that_of_the_encoders():
     import clip
 
-    assert Path(model.__file__).parent == Path(cache.__file__).parent
+    assert Path(model.__file__).parent == Path(feature_cache.__file__).parent
     assert Path(clip.model.__file__).parent == Path(clip.__file__).parent
-    assert len(cache._code()) == 64
+    assert len(feature_cache._code()) == 64
 
 
 def empty(path):
@@ -124,21 +124,21 @@ def foreign(path):
 
 def of_another_key(path):
     """As of a file that was renamed."""
-    other = cache.cached({"names": ["x"]}, SHAPE, CPU, lambda: value() + 1)
+    other = feature_cache.cached({"names": ["x"]}, SHAPE, CPU, lambda: value() + 1)
     assert not torch.equal(other, value())
     next(p for p in path.parent.iterdir() if p != path).replace(path)
 
 
 def of_another_shape(path):
-    cache._write(path, cache_key(path), torch.zeros(3, 4))
+    feature_cache._write(path, cache_key(path), torch.zeros(3, 4))
 
 
 def of_another_dtype(path):
-    cache._write(path, cache_key(path), value().double())
+    feature_cache._write(path, cache_key(path), value().double())
 
 
 def not_finite(path):
-    cache._write(path, cache_key(path), value().fill_(float("nan")))
+    feature_cache._write(path, cache_key(path), value().fill_(float("nan")))
 
 
 def without_a_key(path):
@@ -179,14 +179,14 @@ def test_a_file_appears_when_it_is_whole(folder, monkeypatch):
 
 def hurry(start, rounds):
     """Look up, and delete what was found, so that others read and write at the same time."""
-    cache.logger.warning = lambda *args: os._exit(3)  # half a file, or a failed write
+    feature_cache.logger.warning = lambda *args: os._exit(3)  # half a file, or a failed write
     large = torch.arange(400_000.0).view(400, 1000)
     start.wait()
     for index in range(rounds):
-        if not torch.equal(cache.cached({}, (400, 1000), CPU, lambda: large), large):
+        if not torch.equal(feature_cache.cached({}, (400, 1000), CPU, lambda: large), large):
             os._exit(4)
         if index < rounds - 1:
-            for path in cache.cache_folder().glob("*.safetensors"):
+            for path in feature_cache.cache_folder().glob("*.safetensors"):
                 path.unlink(missing_ok=True)
 
 
@@ -200,7 +200,7 @@ def test_eight_runs_at_once(folder):
         run.join(60)
     assert [run.exitcode for run in runs] == [0] * 8
     assert [path.suffix for path in folder.iterdir()] == [".safetensors"]
-    found = cache.cached({}, (400, 1000), CPU, must_not_compute)
+    found = feature_cache.cached({}, (400, 1000), CPU, must_not_compute)
     assert torch.equal(found, torch.arange(400_000.0).view(400, 1000))
 
 
@@ -236,11 +236,11 @@ def test_an_interrupted_write_leaves_nothing(folder, monkeypatch):
 def test_where_it_lies(monkeypatch):
     monkeypatch.setenv("MMLOP_CACHE", "/one")
     monkeypatch.setenv("XDG_CACHE_HOME", "/two")
-    assert cache.cache_folder() == Path("/one")
+    assert feature_cache.cache_folder() == Path("/one")
     monkeypatch.delenv("MMLOP_CACHE")
-    assert cache.cache_folder() == Path("/two/mmlop")
+    assert feature_cache.cache_folder() == Path("/two/mmlop")
     monkeypatch.delenv("XDG_CACHE_HOME")
-    assert cache.cache_folder() == Path.home() / ".cache" / "mmlop"
+    assert feature_cache.cache_folder() == Path.home() / ".cache" / "mmlop"
 
 
 @pytest.mark.parametrize("switch", ["off", ""])

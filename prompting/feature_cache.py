@@ -1,7 +1,7 @@
 """Frozen features on disk: computed once for a backbone, its class names and its templates.
 
-One safetensors file an entry. Its name is the hash of all that the features depend on, which is
-also written into it; a file in which anything is not as it must be is computed anew and replaced.
+One safetensors file per entry. Its name is the hash of all that the features depend on, which is
+also written into it; a file in which anything is not as it must be is replaced.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-logger = logging.getLogger("dassl")
+logger = logging.getLogger(__name__)
 
 
 def cached(
@@ -31,7 +31,7 @@ def cached(
     device: torch.device,
     compute: Callable[[], Tensor],
 ) -> Tensor:
-    """What `compute()` returns, read from the cache where it is there: the same, bit for bit.
+    """Return what `compute()` returns, from the cache where it is there: the same, bit for bit.
 
     A cache that cannot be read or written costs a warning, never the run.
 
@@ -106,7 +106,7 @@ def _read(path: Path, key: str, shape: tuple[int, ...]) -> Tensor | None:
         if not wrong:
             logger.info("Frozen text features: read from %s", path)
             return features
-    logger.warning("%s is no whole entry of the cache (%s): computed anew", path, wrong)
+    logger.warning("%s is no whole entry of the cache (%s): computed again", path, wrong)
     return None
 
 

@@ -9,11 +9,11 @@ import torch
 from clip.model import CLIP, VisionTransformer
 from torch import Tensor
 
-from prompting.blocks import run_block
+from prompting.transformer import run_block
 
 
 def embed_image(model: CLIP, images: Tensor) -> Tensor:
-    """What stands in front of the first layer, whatever the prompts: [CLS] and the patches.
+    """Return what enters the first layer, whatever the prompts: [CLS] and the patches.
 
     Args:
         images: (B, 3, H, W), normalised, at the model's resolution.
@@ -35,7 +35,7 @@ def encode_image(
     prompts: Sequence[Tensor] = (),
     adapters: Sequence[Callable[[Tensor], Tensor] | None] = (),
 ) -> Tensor:
-    """Features of the images, not normalised: (B, D) in the model's dtype.
+    """Encode images: features (B, D), not normalised, in the model's dtype.
 
     Args:
         images: (B, 3, H, W), normalised, at the model's resolution; or what `embed_image` made of
@@ -51,7 +51,7 @@ def encode_image(
         return model.encode_image(images)
     x = embed_image(model, images) if images.ndim == 4 else images
     layers = [prompt.type(x.dtype) for prompt in prompts]
-    own = x.shape[1]
+    length = x.shape[1]
     last = visual.transformer.layers - 1
     for index, block in enumerate(visual.transformer.resblocks):
         if index < len(layers):
@@ -61,7 +61,7 @@ def encode_image(
         if index == last:  # only [CLS] is read
             needed = _leading(1)
         elif index + 1 < len(layers):  # the next layer's prompts take the place of these
-            needed = _leading(own)
+            needed = _leading(length)
         adapter = adapters[index] if index < len(adapters) else None
         x = run_block(block, x, adapter=adapter, needed=needed)
     return visual.ln_post(x[:, 0]) @ visual.proj

@@ -1,0 +1,18 @@
+"""The error of a wrong argument."""
+
+
+class ArgumentError(ValueError):
+    """A wrong argument: its name, and what is wrong with it.
+
+    Callers that have another name for the argument, such as a configuration key, catch this and
+    put theirs in front of `message`.
+
+    Args:
+        argument: its name, the subject of the sentence.
+        message: the rest of the sentence, such as "is 5: it must be between 1 and 4."
+    """
+
+    def __init__(self, argument: str, message: str) -> None:
+        super().__init__(f"{argument} {message}")
+        self.argument = argument
+        self.message = message

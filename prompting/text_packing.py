@@ -1,0 +1,167 @@
+"""Tokenised prompts end to end: what they share comes once, and nothing is padded.
+
+The tower is causal, so the tokens that all prompts share in front (the prefix) are the same in
+every layer whatever follows, and nothing behind a prompt's end matters. For the classes "cat",
+"dog house" and "owl", where [.] is a prompt token:
+
+    padded, 77 tokens each:
+    SOS [.] [.] a cat .   EOT   0   0 ... 0
+    SOS [.] [.] a dog house .   EOT 0 ... 0
+    SOS [.] [.] a owl .   EOT   0   0 ... 0
+
+    packed, P + N = 4 + 10 tokens:
+    SOS [.] [.] a | cat . EOT | dog house . EOT | owl . EOT
+    `-- prefix --'  `-------------- suffixes -------------'
+
+Only attention looks at more than one token. Its mask is the causal one in both parts: prefix tokens
+see each other, and each suffix, laid out in a grid (C, L), sees the prefix and itself:
+
+    prefix   x                    suffix of a class   x x x x | x
+             x x                                      x x x x | x x
+             x x x                                    x x x x | x x x
+             x x x x                                  prefix    itself
+
+Letters: C classes, P prefix tokens, L tokens of the longest suffix, N of all suffixes together,
+T prompt tokens, H sequences of P + N tokens, d width.
+"""
+
+from dataclasses import dataclass, fields
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from prompting.transformer import attend
+
+
+@dataclass(frozen=True)
+class Packing:
+    """Where the tokens of C prompts stand among P prefix and N suffix tokens.
+
+    Attributes:
+        prefix: P.
+        row, column: (P + N,) whose token it is, and where in its prompt; the prefix is row 0's.
+        grid: (C, L) which packed token stands there; behind a prompt's end, its last.
+        suffix: (N,) where in the grid each suffix token stands.
+        end: (C,) which packed token is the prompt's last.
+        prefix_mask, suffix_mask: (P, P) and (L, P + L), additive: of prefix tokens over each other,
+            and of suffix tokens over prefix and suffix.
+        source: (P + N,) which of the T prompt tokens replaces this token, -1 for none.
+        slots: where the first such token stands, and one past the last.
+    """
+
+    prefix: int
+    row: Tensor
+    column: Tensor
+    grid: Tensor
+    suffix: Tensor
+    end: Tensor
+    prefix_mask: Tensor
+    suffix_mask: Tensor
+    source: Tensor
+    slots: tuple[int, int]
+
+    def to(self, device: torch.device) -> "Packing":
+        """Return the same on another device."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        moved = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in values.items()}
+        return Packing(**moved)
+
+    def attend(self, query: Tensor, key_value: Tensor, heads: int) -> Tensor:
+        """Let each token attend to those before it in its prompt: (H, P + N, d).
+
+        Args:
+            query: (H, P + N, d).
+            key_value: (H, P + N, 2 d).
+        """
+        length = self.prefix
+        prefix = attend(query[:, :length], key_value[:, :length], heads, self.prefix_mask)
+        suffix = attend(self._lay_out(query), self._visible(key_value), heads, self.suffix_mask)
+        suffix = suffix.view(len(query), -1, query.shape[-1]).index_select(1, self.suffix)
+        return torch.cat([prefix, suffix], dim=1)
+
+    def attend_at_ends(self, query: Tensor, key_value: Tensor, heads: int) -> Tensor:
+        """Do the same for the last token of each prompt alone: (H, C, d) of query (H, C, d)."""
+        query = query.flatten(0, 1)[:, None]
+        rows = self.column[self.end] - self.prefix
+        mask = self.suffix_mask[rows][:, None, None].repeat(len(query) // len(rows), 1, 1, 1)
+        mixed = attend(query, self._visible(key_value), heads, mask)
+        return mixed.view(len(key_value), len(rows), -1)
+
+    def at_ends(self, x: Tensor) -> Tensor:
+        """Return the last token of each prompt (H, C, d) of packed ones."""
+        return x.index_select(1, self.end)
+
+    def _lay_out(self, x: Tensor) -> Tensor:
+        """Return the suffix tokens (H C, L, d) of packed ones."""
+        count, length = self.grid.shape
+        return x.index_select(1, self.grid.flatten()).view(len(x) * count, length, -1)
+
+    def _visible(self, x: Tensor) -> Tensor:
+        """Return what each suffix may see: (H C, P + L, d) of packed tokens."""
+        count = len(self.grid)
+        prefix = x[:, None, : self.prefix].expand(-1, count, -1, -1).flatten(0, 1)
+        return torch.cat([prefix, self._lay_out(x)], dim=1)
+
+    def fill(self, x: Tensor, prompt: Tensor) -> Tensor:
+        """Return x (H, P + N, d) with a prompt in its slots.
+
+        Args:
+            prompt: (T, d) for all, (C, T, d) with one per class, or (H, 1, T, d).
+        """
+        start, stop = self.slots
+        source = self.source[start:stop]
+        index = source.clamp(min=0)
+        if prompt.ndim == 3:
+            index = self.row[start:stop] * prompt.shape[1] + index
+            tokens = prompt.flatten(0, 1)[None]
+        else:
+            tokens = prompt[None] if prompt.ndim == 2 else prompt[:, 0]
+        tokens = tokens.index_select(1, index)
+        filled = torch.where((source >= 0)[:, None], tokens, x[:, start:stop])
+        return torch.cat([x[:, :start], filled, x[:, stop:]], dim=1)
+
+    def unpack(self, x: Tensor, into: "Packing") -> Tensor:
+        """Return the same tokens x (H, P + N, d) in a packing with a shorter prefix."""
+        first = self.end + 1 - (self.column[self.end] + 1 - self.prefix)  # of each suffix
+        index = torch.where(
+            into.column < self.prefix,
+            into.column,
+            first[into.row] + into.column - self.prefix,
+        )
+        return x.index_select(1, index)
+
+
+def pack(end: Tensor, source: Tensor, prefix: int) -> Packing:
+    """Lay out prompts whose first `prefix` tokens, at least one, are the same.
+
+    Args:
+        end: (C,) position of the last token.
+        source: (C, length) which of the T prompt tokens replaces each token, -1 for none.
+    """
+    count = end + 1 - prefix
+    longest = int(count.max())
+    column = torch.arange(longest).expand(len(end), -1)
+    suffix = (column < count[:, None]).flatten().nonzero().flatten()
+    first = prefix + count.cumsum(0) - count
+    row = F.pad(suffix // longest, (prefix, 0))
+    column_of = torch.cat([torch.arange(prefix), suffix % longest + prefix])
+    packed = source[row, column_of]
+    used = (packed >= 0).nonzero().flatten().tolist()
+    return Packing(
+        prefix=prefix,
+        row=row,
+        column=column_of,
+        grid=first[:, None] + column.minimum(count[:, None] - 1),
+        suffix=suffix,
+        end=first + count - 1,
+        prefix_mask=_causal_mask(prefix, 0),
+        suffix_mask=_causal_mask(longest, prefix),
+        source=packed,
+        slots=(used[0], used[-1] + 1) if used else (1, 1),
+    )
+
+
+def _causal_mask(length: int, past: int) -> Tensor:
+    """Return (length, past + length): -inf above the diagonal that starts after `past` tokens."""
+    return torch.full((length, past + length), float("-inf")).triu(past + 1)
