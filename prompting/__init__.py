@@ -4,7 +4,7 @@ A library of its own, which imports torch, clip and safetensors; the trainers in
 into Dassl's loop.
 """
 
-from prompting.backbone import Backbone, load_backbone, require_transformer
+from prompting.backbone import Backbone, load_backbone, require_transformer, share_backbones
 from prompting.errors import ArgumentError
 from prompting.image_encoder import encode_image
 from prompting.losses import (
@@ -58,6 +58,7 @@ __all__ = [
     "placeholders",
     "require_transformer",
     "self_regulating_consistency",
+    "share_backbones",
     "tokenize",
     "tower_widths",
     "uniform_drift_correction",

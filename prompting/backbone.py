@@ -3,7 +3,9 @@
 import hashlib
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from inspect import signature
 from pathlib import Path
@@ -50,6 +52,22 @@ class Backbone:
         return self.model.visual.input_resolution
 
 
+_shared: ContextVar[dict[tuple, Backbone] | None] = ContextVar("shared backbones", default=None)
+
+
+@contextmanager
+def share_backbones() -> Iterator[None]:
+    """Load each backbone once: what asks for the same one within this block shares it.
+
+    Nobody changes a backbone. Within another such block this one changes nothing.
+    """
+    token = _shared.set({} if _shared.get() is None else _shared.get())
+    try:
+        yield
+    finally:
+        _shared.reset(token)
+
+
 def load_backbone(
     name: str,
     precision: str = "fp32",
@@ -72,11 +90,20 @@ def load_backbone(
         ValueError: an unknown name or precision, a file that holds no CLIP or is not trusted.
     """
     check_precision(precision)
+    shared, key = _shared.get(), (name, precision, torch.device(device), trust)
+    if shared is None:
+        return _load_backbone(*key)
+    if key not in shared:
+        shared[key] = _load_backbone(*key)
+    return shared[key]
+
+
+def _load_backbone(name: str, precision: str, device: torch.device, trust: bool) -> Backbone:
     with torch.random.fork_rng(devices=[]):  # CLIP's constructor draws weights that are overwritten
         model = _load(name, trust).float().eval().requires_grad_(False)
     sha256 = _hash(model.state_dict())
     cast_matrices(model, WEIGHT_DTYPES[precision])
-    return Backbone(model.to(device), name, sha256, precision, torch.device(device))
+    return Backbone(model.to(device), name, sha256, precision, device)
 
 
 def require_transformer(backbone: Backbone) -> None:

@@ -28,6 +28,11 @@ class SCLWeights(NamedTuple):
     text: float = 25.0
     logits: float = 1.0
 
+    def weigh(self, terms: SCLTerms) -> dict[str, Tensor]:
+        """Return the weighted terms by name: loss_image, loss_text, loss_logits."""
+        names = (f"loss_{name}" for name in terms._fields)
+        return {name: weight * term for name, weight, term in zip(names, self, terms, strict=True)}
+
 
 def uniform_drift_correction(text: Tensor, frozen_text: Tensor) -> Tensor:
     """Take off what all classes moved by in common (MMLoP, arXiv 2602.21397, Eq. 8).

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from prompting.backbone import Backbone, require_transformer
 from prompting.feature_cache import cached
 from prompting.image_encoder import embed_image, encode_image
-from prompting.losses import uniform_drift_correction
+from prompting.losses import SCLTerms, self_regulating_consistency, uniform_drift_correction
 from prompting.precision import autocast
 from prompting.templates import class_prompts
 from prompting.text_encoder import (
@@ -112,6 +112,29 @@ class PromptedCLIP(nn.Module):
     def logits(self, image: Tensor, text: Tensor) -> Tensor:
         """Return the scaled cosine similarities (B, C) of image (B, D) with text (C, D)."""
         return self.logit_scale * image @ text.T
+
+    def consistency(
+        self,
+        embedded: Tensor,
+        image: Tensor,
+        text: Tensor,
+        logits: Tensor,
+        logits_loss: str = "symmetric_kl",
+    ) -> SCLTerms:
+        """Return the self-regulating consistency of a step; the frozen CLIP sees the same images.
+
+        Args:
+            embedded: the images, as `embed` gives them.
+            image, text: prompted features (B, D) and (C, D), normalised.
+            logits: (B, C).
+            logits_loss: symmetric_kl (MMLoP) or kl (PromptSRC).
+        """
+        with torch.no_grad():
+            frozen_image = self.image_features(embedded)
+            frozen_logits = self.logits(frozen_image, self.frozen_text)
+        return self_regulating_consistency(
+            image, frozen_image, text, self.frozen_text, logits, frozen_logits, logits_loss
+        )
 
     def fix_text(self, features: Tensor | None) -> None:
         """Classify by these text features (C, D) from now on; None: encode the text again."""

@@ -9,7 +9,7 @@ import torch
 from clip.model import CLIP
 from PIL import Image
 
-import train
+from experiment import cli
 from prompting import Backbone
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
@@ -132,7 +132,7 @@ def run(tiny_file, tiny_root, tmp_path):
         flat = [part for key, value in {**fixed, **given}.items() for part in (f"--{key}", value)]
         pairs = ("DATALOADER.NUM_WORKERS", "0", "OPTIM.MAX_EPOCH", "2", "DATASET.NUM_SHOTS", "2")
         options = [a for a in arguments if a.startswith("--")]
-        train.main([*flat, *options, *pairs, *[a for a in arguments if not a.startswith("--")]])
+        cli.main([*flat, *options, *pairs, *[a for a in arguments if not a.startswith("--")]])
         results = tmp_path / name / "results.json"
         return json.loads(results.read_text()) if results.exists() else None
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from dassl.engine import TRAINER_REGISTRY
 
-import train
 import trainers
+from experiment import cli
 
-ROOT = Path(train.__file__).parent
+ROOT = Path(cli.__file__).parents[1]
 PAGES = ("README.md", "CONTRIBUTING.md")
 
 
@@ -45,7 +45,7 @@ def test_every_command_is_one_that_runs(command):
         for target in words[1:]:
             assert "=" in target or re.search(rf"^{target}:", makefile, re.MULTILINE), target
     elif words[:2] == ["python", "train.py"]:
-        train.setup_cfg(train.parse_args(words[2:]))
+        cli.setup_cfg(cli.parse_args(words[2:]))
     elif words[:2] == ["python", "-m"] or words[0] == "python":
         script = words[1:3] if words[1] == "-m" else words[1:2]
         done = subprocess.run([sys.executable, *script, "--help"], cwd=ROOT, capture_output=True)

@@ -1,5 +1,6 @@
 """The trainers; importing this package registers them all."""
 
+from dassl.engine import TRAINER_REGISTRY
 from yacs.config import CfgNode
 
 from trainers import (
@@ -27,3 +28,10 @@ def add_config(cfg: CfgNode) -> None:
     for method in METHODS:
         if hasattr(method, "add_config"):  # KgCoOp has no node of its own
             method.add_config(cfg)
+
+
+def requires_training(trainer: str) -> bool:
+    """Return whether a method is trained, as its class says; one that is not known here is."""
+    if trainer not in TRAINER_REGISTRY.registered_names():
+        return True
+    return getattr(TRAINER_REGISTRY.get(trainer), "requires_training", True)

@@ -61,8 +61,8 @@ class CoOp(PromptTrainer):
         """Return the templates of the frozen text features, of methods that hold on to these."""
         return ()
 
-    def _read_checkpoint(self, path: Path) -> dict:
-        checkpoint = super()._read_checkpoint(path)
+    def read_checkpoint(self, path: Path) -> dict:
+        checkpoint = super().read_checkpoint(path)
         names = list(self.dm.dataset.classnames)
         if self.options.CSC and checkpoint.get("classnames", names) != names:
             raise ValueError(

@@ -38,7 +38,6 @@ from prompting import (
 )
 from prompting.templates import IMAGENET_TEMPLATES
 from trainers.base import PromptTrainer
-from trainers.consistency import consistency_terms
 
 
 def add_config(cfg: CfgNode) -> None:
@@ -123,6 +122,6 @@ class MMLoP(PromptTrainer):
                 text=options.TEXT_LOSS_WEIGHT,
                 logits=options.LOGITS_LOSS_WEIGHT,
             )
-            features = (embedded, image, text, logits)
-            terms.update(consistency_terms(model, *features, weights, options.LOGITS_LOSS))
+            scl = model.consistency(embedded, image, text, logits, options.LOGITS_LOSS)
+            terms.update(weights.weigh(scl))
         return terms, logits

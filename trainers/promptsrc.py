@@ -10,7 +10,6 @@ from yacs.config import CfgNode
 
 from prompting import SCLWeights
 from prompting.templates import IMAGENET_TEMPLATES
-from trainers.consistency import consistency_terms
 from trainers.ivlp import IVLP, prompt_options
 
 
@@ -46,7 +45,7 @@ class PromptSRC(IVLP):
         text = model.text_features(text_prompts)
         logits = model.logits(image, text)
         weights = SCLWeights(options.IMAGE_LOSS_WEIGHT, options.TEXT_LOSS_WEIGHT, logits=1.0)
-        terms = consistency_terms(model, embedded, image, text, logits, weights, "kl")
+        terms = weights.weigh(model.consistency(embedded, image, text, logits, "kl"))
         return {"loss_ce": F.cross_entropy(logits, labels), **terms}, logits
 
     def after_epoch(self) -> None:

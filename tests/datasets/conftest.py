@@ -10,8 +10,8 @@ from dassl.data.datasets import build_dataset
 from dassl.utils import set_random_seed
 from PIL import Image
 
-import train
 from datasets import ON_DISK
+from experiment import cli
 
 ROOT = Path(__file__).resolve().parents[2]
 PARTS = {"train": 3, "val": 2, "test": 2}  # images per class of a miniature
@@ -198,11 +198,11 @@ def make_true_root(root: Path, shared: Path) -> Path:
 def load_by_config(name: str, root: Path, *pairs: str, seed: int = 1):
     """A data set as train.py builds it from the data set's YAML; pairs are KEY VALUE."""
     config = ROOT / "configs" / "datasets" / f"{CONFIG_OF[name]}.yaml"
-    args = train.parse_args(
+    args = cli.parse_args(
         ["--trainer", "ZeroshotCLIP", "--dataset-config-file", str(config), "--root", str(root)]
         + ["--backbone", "demo", "--seed", str(seed), "VERBOSE", "False", *pairs]
     )
-    cfg = train.setup_cfg(args)
+    cfg = cli.setup_cfg(args)
     assert name == cfg.DATASET.NAME
     set_random_seed(cfg.SEED)
     return build_dataset(cfg)

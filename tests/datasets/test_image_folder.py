@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-import train
 from datasets.__main__ import main as datasets_main
+from experiment import cli
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "own-images.md"
@@ -185,7 +185,7 @@ def test_the_page_runs_as_written_on_real_photographs(tmp_path, shared_data, mon
     assert re.search(r"ImageFolder +yes +(\d+)/\1 +none needed +10 +ready", table)
     for run in runs:
         assert run[:2] == ["python", "train.py"]
-        train.main([*run[2:], "DATALOADER.NUM_WORKERS", "0"])
+        cli.main([*run[2:], "DATALOADER.NUM_WORKERS", "0"])
     read = {
         name: json.loads((tmp_path / "out" / "mine" / name / "results.json").read_text())
         for name in ("zeroshot", "mmlop", "again")
@@ -206,7 +206,7 @@ def flatten(tree: dict, prefix: str = "") -> list[str]:
 
 
 def test_the_page_s_settings_exist():
-    cfg = train.setup_cfg(train.parse_args(["--trainer", "MMLoP"]))
+    cfg = cli.setup_cfg(cli.parse_args(["--trainer", "MMLoP"]))
     keys = set(flatten(cfg))
     assert set(re.findall(r"`((?:DATASET|TRAINER)\.[A-Z_.]+)`", PAGE.read_text())) <= keys
     (own,) = blocks("yaml")
@@ -216,7 +216,7 @@ def test_the_page_s_settings_exist():
 def test_the_page_s_yaml_is_a_configuration(root, tmp_path):
     (own,) = blocks("yaml")
     (tmp_path / "own.yaml").write_text(own)
-    args = train.parse_args(
+    args = cli.parse_args(
         ["--trainer", "ZeroshotCLIP", "--dataset-config-file", str(tmp_path / "own.yaml")]
     )
-    assert train.setup_cfg(args).DATASET.IMAGE_FOLDER.CLASSNAMES == "names.txt"
+    assert cli.setup_cfg(args).DATASET.IMAGE_FOLDER.CLASSNAMES == "names.txt"

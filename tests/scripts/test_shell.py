@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-import train
 from benchmark.protocol import load
 from benchmark.results import Results, collect
+from experiment import cli
 
-FOLDER = Path(train.__file__).parent / "scripts" / "mmlop"
+FOLDER = Path(cli.__file__).parents[1] / "scripts" / "mmlop"
 SCRIPTS = sorted(path for path in FOLDER.glob("*.sh") if not path.name.startswith("_"))
 CHECKER = shutil.which("shellcheck", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
 # Name: its arguments, and the modules that it calls with their words.

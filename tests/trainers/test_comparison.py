@@ -5,7 +5,7 @@ import torch
 import yaml
 from dassl.engine import TRAINER_REGISTRY
 
-import train
+from experiment import cli
 from trainers.promptsrc import epoch_weights
 
 # Options under which each runs on the tiny CLIP, whose towers have 9 layers.
@@ -164,12 +164,12 @@ def test_text_prompts_take_a_resnet(trainer, tiny_root, tmp_path):
 
     resnet = CLIP(32, 32, (1, 1, 1, 1), 64, None, 77, 49408, 64, 1, 9)
     torch.save(resnet.state_dict(), tmp_path / "rn.pth")
-    args = train.parse_args(
+    args = cli.parse_args(
         ["--root", str(tiny_root), "--trainer", trainer, "--backbone", str(tmp_path / "rn.pth")]
         + ["--output-dir", str(tmp_path / "run"), "--seed", "1", "DATASET.NAME", "Caltech101"]
         + ["DATALOADER.NUM_WORKERS", "0", "DATASET.NUM_SHOTS", "2", "OPTIM.MAX_EPOCH", "1"]
     )
-    trainer = train.build(args, train.setup_cfg(args))
+    trainer = cli.build(args, cli.setup_cfg(args))
     terms, logits = trainer.loss_terms(torch.randn(2, 3, 32, 32), torch.tensor([0, 1]))
     assert logits.shape == (2, 4) and all(term.isfinite() for term in terms.values())
 

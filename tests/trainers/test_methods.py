@@ -5,10 +5,10 @@ import pytest
 import torch
 from dassl.engine import TRAINER_REGISTRY
 
-import train
+from experiment import cli
+from experiment.config import CONFIGS
 from prompting.templates import IMAGENET_TEMPLATES, IMAGENET_TEMPLATES_SELECT
 from tests.reference import cross_entropy, ensemble, image_tower, text_tower, unit
-from trainers.config import CONFIGS
 
 NAMES = ["face", "leopard", "motorbike", "accordion"]  # the miniature data set's classes
 WORDS = "a photo of a"
@@ -20,13 +20,13 @@ def build(tmp_path, tiny_file, tiny_root):
     """A trainer on the miniature data and the tiny CLIP of 9 layers."""
 
     def call(trainer, *pairs, backbone=tiny_file, config=""):
-        args = train.parse_args(
+        args = cli.parse_args(
             ["--root", str(tiny_root), "--trainer", trainer, "--seed", "1", "--backbone", backbone]
             + ["--output-dir", str(tmp_path / "built"), "--no-train", "--config-file", config]
             + ["DATASET.NAME", "Caltech101", "DATALOADER.NUM_WORKERS", "0"]
             + ["DATASET.NUM_SHOTS", "2", *pairs]
         )
-        return train.build(args, train.setup_cfg(args))
+        return cli.build(args, cli.setup_cfg(args))
 
     return call
 

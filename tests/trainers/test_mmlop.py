@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-import train
+from experiment import cli
 from prompting.templates import IMAGENET_TEMPLATES
 from tests.reference import cross_entropy, ensemble, image_tower, text_tower, unit
 
@@ -48,13 +48,13 @@ def build(tmp_path, tiny_file, tiny_root):
     def call(row, seed="1"):
         options = {k: v for k, v in {**DEFAULTS, **ROWS[row]}.items()}
         pairs = [part for k, v in options.items() for part in (f"TRAINER.MMLOP.{k}", str(v))]
-        args = train.parse_args(
+        args = cli.parse_args(
             ["--root", str(tiny_root), "--trainer", "MMLoP", "--seed", seed, "--no-train"]
             + ["--backbone", tiny_file, "--output-dir", str(tmp_path / "built")]
             + ["DATASET.NAME", "Caltech101", "DATALOADER.NUM_WORKERS", "0"]
             + ["DATASET.NUM_SHOTS", "2", *pairs]
         )
-        return train.build(args, train.setup_cfg(args))
+        return cli.build(args, cli.setup_cfg(args))
 
     return call
 
@@ -167,7 +167,7 @@ def test_the_same_seed_gives_the_same_factors(build):
 
 
 def test_defaults_are_the_paper_s():
-    node = train.setup_cfg(train.parse_args(["--trainer", "MMLoP"])).TRAINER.MMLOP
+    node = cli.setup_cfg(cli.parse_args(["--trainer", "MMLoP"])).TRAINER.MMLOP
     paper = {
         **DEFAULTS,
         "PROMPT_DEPTH_TEXT": 9,
@@ -183,7 +183,7 @@ def test_defaults_are_the_paper_s():
 )
 def test_epochs_are_the_paper_s(config, epochs):
     path = f"configs/trainers/MMLoP/{config}.yaml"
-    cfg = train.setup_cfg(train.parse_args(["--trainer", "MMLoP", "--config-file", path]))
+    cfg = cli.setup_cfg(cli.parse_args(["--trainer", "MMLoP", "--config-file", path]))
     assert (epochs, 0.0025, "sgd") == (cfg.OPTIM.MAX_EPOCH, cfg.OPTIM.LR, cfg.OPTIM.NAME)
     assert (3 if config == "imagenet" else 9) == cfg.TRAINER.MMLOP.PROMPT_DEPTH_TEXT
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from clip.model import CLIP
 
-import train
+from experiment import cli
 from prompting.backbone import load_backbone
 
 
@@ -92,12 +92,12 @@ def test_a_resumed_run_ends_like_an_uninterrupted_one(run, tmp_path, monkeypatch
 
 
 def build(tmp_path, tiny_file, tiny_root, *pairs):
-    args = train.parse_args(
+    args = cli.parse_args(
         ["--root", str(tiny_root), "--trainer", "MMLoP", "--seed", "1", "--backbone", tiny_file]
         + ["--output-dir", str(tmp_path / "built"), "DATASET.NAME", "Caltech101"]
         + ["DATALOADER.NUM_WORKERS", "0", "DATASET.NUM_SHOTS", "2", *pairs]
     )
-    return train.build(args, train.setup_cfg(args))
+    return cli.build(args, cli.setup_cfg(args))
 
 
 def test_training_changes_the_prompts_and_nothing_else(tmp_path, tiny_file, tiny_root):

@@ -6,10 +6,10 @@ import logging
 import pytest
 import torch
 
-from trainers.capture import Captured
+from prompting.cuda_graph import CUDAGraphStep
 
 
-class Recorded(Captured):
+class Recorded(CUDAGraphStep):
     """Records on a CPU."""
 
     def suits(self, inputs):
@@ -109,7 +109,7 @@ def test_a_graph_that_computes_something_else_is_not_used(warnings):
 
 def test_on_a_cpu_nothing_is_recorded():
     function = Calls()
-    step = Captured()
+    step = CUDAGraphStep()
     step(function, torch.ones(3), torch.ones(2))
     assert step.inputs is None and function.count == 1
 
@@ -125,7 +125,7 @@ def test_switched_off_it_calls_the_function():
 def test_a_cuda_graph_gives_what_the_function_gives(warnings):
     function = Calls()
     function.weight = function.weight.cuda()
-    step = Captured()
+    step = CUDAGraphStep()
     for _ in range(3):
         x, y = torch.randn(3).cuda(), torch.randn(2).cuda()
         values, (first, _) = step(function, x, y)
@@ -138,7 +138,7 @@ def test_a_cuda_graph_gives_what_the_function_gives(warnings):
 def test_a_run_by_graph_learns_the_same_prompts(run, tmp_path, monkeypatch, trainer):
     pairs = ("TRAINER.COOP.N_CTX", "4") if trainer == "ProGrad" else ()
     plain = run(trainer, "plain", *pairs)
-    monkeypatch.setattr("trainers.base.Captured", Recorded)
+    monkeypatch.setattr("trainers.base.CUDAGraphStep", Recorded)
     graph = run(trainer, "graph", *pairs)
     assert graph["accuracy"] == plain["accuracy"]
     one, other = (

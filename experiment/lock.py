@@ -47,7 +47,7 @@ def claim(folder: Path) -> Iterator[None]:
 
 
 def identity(pid: int) -> str | None:
-    """What no other process with this number has or had; None where there is no such process."""
+    """Return what no other process of this number has or had; None where there is none."""
     try:
         # Field 22, counted behind the name, which may hold spaces and brackets.
         start = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]

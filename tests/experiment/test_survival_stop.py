@@ -8,7 +8,7 @@ import time
 import pytest
 import torch
 
-import train
+from experiment import cli
 from trainers.base import PromptTrainer
 
 
@@ -19,7 +19,7 @@ def stopped(capsys):
     def call(arguments):
         capsys.readouterr()
         with pytest.raises(SystemExit) as end:
-            train.main(arguments)
+            cli.main(arguments)
         assert end.value.code == 4
         said = capsys.readouterr().err.strip()
         assert len(said.splitlines()) == 1
@@ -45,27 +45,27 @@ def send(monkeypatch, method, number, signum=signal.SIGTERM):
 def test_a_signal_ends_the_step_saves_and_says_how_to_go_on(
     words, stopped, same_end, tmp_path, monkeypatch, trainer
 ):
-    train.main(words(trainer, "whole"))
+    cli.main(words(trainer, "whole"))
     with monkeypatch.context() as patch:
         send(patch, "forward_backward", 6, signal.SIGINT)
         said = stopped(words(trainer, "cut"))
     saved = tmp_path / "cut" / "prompt_learner" / "model.pth.tar-1-2"
-    assert said.startswith(f"train.py: Stopped by SIGINT. Saved is {saved}; go on with: python ")
+    assert said.startswith(f"train.py: Stopped by SIGINT. Saved is {saved}; resume with: python ")
     command = shlex.split(said.partition("go on with: ")[2])
     assert command[:4] == ["python", "train.py", "--resume", str(tmp_path / "cut")]
-    train.main(command[2:])
+    cli.main(command[2:])
     same_end(tmp_path / "whole", tmp_path / "cut")
 
 
 def test_a_signal_while_validating(words, stopped, same_end, tmp_path, monkeypatch):
     """PromptSRC has then added the epoch to its average, and must not add it twice."""
     best = ("TEST.FINAL_MODEL", "best_val")
-    train.main(words("PromptSRC", "whole", *best))
+    cli.main(words("PromptSRC", "whole", *best))
     with monkeypatch.context() as patch:
         send(patch, "test", 1)
         said = stopped(words("PromptSRC", "cut", *best))
     assert "model.pth.tar-0-4; go on with" in said
-    train.main(words("PromptSRC", "cut", *best, resume=tmp_path / "cut"))
+    cli.main(words("PromptSRC", "cut", *best, resume=tmp_path / "cut"))
     same_end(tmp_path / "whole", tmp_path / "cut")
 
 
@@ -75,7 +75,7 @@ def test_a_signal_in_the_final_evaluation(words, stopped, tmp_path, monkeypatch)
         said = stopped(words("CoOp", "cut"))
     assert "model.pth.tar-2; go on with" in said
     assert not (tmp_path / "cut" / "results.json").exists()
-    train.main(words("CoOp", "cut", resume=tmp_path / "cut"))
+    cli.main(words("CoOp", "cut", resume=tmp_path / "cut"))
     assert (tmp_path / "cut" / "results.json").exists()
 
 
@@ -83,19 +83,19 @@ def test_a_signal_before_the_first_step(words, stopped, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         send(patch, "build_model", 1)
         said = stopped(words("CoOp", "cut"))
-    assert "Stopped by SIGTERM. Nothing was saved yet; start again with: python train.py" in said
-    train.main(shlex.split(said.partition("start again with: ")[2])[2:])
+    assert "Stopped by SIGTERM. Nothing was saved yet; run again: python train.py" in said
+    cli.main(shlex.split(said.partition("start again with: ")[2])[2:])
     assert (tmp_path / "cut" / "results.json").exists()
 
 
 def test_a_signal_in_an_evaluation(words, stopped, tmp_path, monkeypatch):
-    train.main(words("CoOp", "trained"))
+    cli.main(words("CoOp", "trained"))
     evaluation = words("CoOp", "evaluated", "--eval-only", model_dir=tmp_path / "trained")
     with monkeypatch.context() as patch:
         send(patch, "test", 1)
         said = stopped(evaluation)
-    assert "There was nothing to save; start again with: python train.py" in said
-    train.main(evaluation)
+    assert "There was nothing to save; run again: python train.py" in said
+    cli.main(evaluation)
     assert (tmp_path / "evaluated" / "results.json").exists()
 
 
@@ -118,21 +118,21 @@ def test_a_second_signal_ends_at_once(start, words, tmp_path):
     process.join(10)
     assert process.exitcode == -signal.SIGINT
     assert (tmp_path / "cut" / ".lock").exists()
-    train.main(words("CoOp", "cut", resume=tmp_path / "cut"))
+    cli.main(words("CoOp", "cut", resume=tmp_path / "cut"))
     assert (tmp_path / "cut" / "results.json").exists()
 
 
 def test_loaders_leave_a_signal_to_the_run(start, words, same_end, tmp_path):
     """A terminal's Ctrl-C and a cluster's SIGTERM reach every process, those of the loader too."""
     workers = ("DATALOADER.NUM_WORKERS", "1", "OPTIM.MAX_EPOCH", "1")
-    train.main(words("CoOp", "whole", *workers))
+    cli.main(words("CoOp", "whole", *workers))
     said = tmp_path / "said"
     process = start("run_as_group", words("CoOp", "cut", *workers), str(said), 2)
     process.join(60)
     assert process.exitcode == 4, said.read_text()
     assert "Stopped by SIGTERM. Saved is" in said.read_text()
     assert "Traceback" not in said.read_text()
-    train.main(words("CoOp", "cut", *workers, resume=tmp_path / "cut"))
+    cli.main(words("CoOp", "cut", *workers, resume=tmp_path / "cut"))
     same_end(tmp_path / "whole", tmp_path / "cut")
 
 
@@ -148,8 +148,8 @@ def test_the_gradient_scaler_goes_on_where_it_was(words, tmp_path, monkeypatch):
     """On a CPU there is none, so one of the CPU's is put in its place."""
 
     def built(name):
-        args = train.parse_args(words("CoOp", name))
-        trainer = train.build(args, train.setup_cfg(args))
+        args = cli.parse_args(words("CoOp", name))
+        trainer = cli.build(args, cli.setup_cfg(args))
         trainer.scaler = torch.amp.GradScaler("cpu", init_scale=64.0, growth_interval=1)
         return trainer
 

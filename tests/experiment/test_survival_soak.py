@@ -10,7 +10,7 @@ import resource
 
 import pytest
 
-import train
+from experiment import cli
 
 FULL = os.environ.get("SURVIVAL") == "full"
 RUNS = 200 if FULL else 6
@@ -46,9 +46,9 @@ def test_memory_and_open_files_stay_flat(words, start, tmp_path):
             process.join()
             killed += process.exitcode == -9
         if folder.is_dir() and not (folder / "results.json").exists():
-            train.main(words(trainer, name, *short, resume=folder))
+            cli.main(words(trainer, name, *short, resume=folder))
         elif not folder.is_dir():
-            train.main(words(trainer, name, *short))
+            cli.main(words(trainer, name, *short))
         assert json.loads((folder / "results.json").read_text())["total"] == 12
         assert not list(folder.glob("**/.*")), "locks or halves of files"
         measured.append((open_files(), memory()))

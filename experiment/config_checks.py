@@ -1,6 +1,7 @@
-"""Which values the keys of a configuration may have, beyond their types.
+"""The values that the keys of a configuration may have, beyond their types.
 
-What depends on data or weights (a depth the backbone does not have) is told where these are known.
+What depends on data or weights (a depth that the backbone does not have) is checked where these are
+known.
 """
 
 import math
@@ -10,6 +11,7 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from dassl.data.transforms.transforms import AVAI_CHOICES, INTERPOLATION_MODES
+from dassl.optim import lr_scheduler, optimizer
 
 from datasets.splits import SUBSAMPLES
 from prompting.losses import LOGITS_LOSSES
@@ -47,10 +49,10 @@ def _numbers(values: Any, kinds: type | tuple[type, ...] = (int, float)) -> bool
     )
 
 
-# Dassl's names; upstream's engine keeps them in other places than ours.
-OPTIMIZERS = ("adam", "amsgrad", "sgd", "rmsprop", "radam", "adamw")
-SCHEDULERS = ("single_step", "multi_step", "cosine")
-WARMUPS = ("constant", "linear")
+# The engine's lists; upstream's has other names for them, and none for the last.
+OPTIMIZERS = getattr(optimizer, "OPTIMIZERS", ()) or optimizer.AVAI_OPTIMS
+SCHEDULERS = getattr(lr_scheduler, "SCHEDULERS", ()) or lr_scheduler.AVAI_SCHEDS
+WARMUPS = getattr(lr_scheduler, "WARMUPS", ("constant", "linear"))
 SAMPLERS = ("RandomSampler", "SequentialSampler")
 SHARE = between(0, 1)
 BETA = Rule("at least 0 and below 1", lambda value: 0 <= value < 1)
@@ -129,10 +131,13 @@ WHOLE = between(-(2**31), 2**31 - 1)
 
 
 def check_values(values: Mapping[str, Any]) -> None:
-    """ValueError for the first key whose value is out of range; names both and what is allowed.
+    """Refuse the first value that is out of range.
 
     Args:
         values: by their dotted keys.
+
+    Raises:
+        ValueError: the key, the value, and what is allowed.
     """
     for key, value in values.items():
         for rule in _rules(key, value):

@@ -11,8 +11,8 @@ import time
 import pytest
 import torch
 
-import train
-from trainers import locks
+from experiment import cli
+from experiment import lock as locks
 from trainers.base import PromptTrainer
 
 NOT_KEPT = ("DATALOADER.CACHE_MB", "0")  # every image is opened anew
@@ -25,7 +25,7 @@ def ends(capsys):
     def call(status, arguments):
         capsys.readouterr()
         with pytest.raises(SystemExit) as end:
-            train.main(arguments)
+            cli.main(arguments)
         said = capsys.readouterr().err.strip()
         assert end.value.code == status, said
         assert len(said.splitlines()) == 1 and said.startswith("train.py: "), said
@@ -39,8 +39,8 @@ def resumes(words, same_end, tmp_path):
     """Assert that the run "cut" goes on, and ends like one that was never disturbed."""
 
     def call(*arguments, **flags):
-        train.main(words("CoOp", "whole", *arguments))
-        train.main(words("CoOp", "cut", *arguments, **{"resume": tmp_path / "cut", **flags}))
+        cli.main(words("CoOp", "whole", *arguments))
+        cli.main(words("CoOp", "cut", *arguments, **{"resume": tmp_path / "cut", **flags}))
         same_end(tmp_path / "whole", tmp_path / "cut")
 
     return call
@@ -81,7 +81,7 @@ def test_a_checkpoint_that_cannot_be_written(
         said = ends(5, words("CoOp", "cut"))
     folder = tmp_path / "cut" / "prompt_learner"
     assert f"{told} ({folder / 'model.pth.tar-2'}): {advice}. Saved is " in said
-    assert f"Saved is {folder / 'model.pth.tar-1'}; go on with: python train.py --resume" in said
+    assert f"Saved is {folder / 'model.pth.tar-1'}; resume with: python train.py --resume" in said
     assert files(tmp_path / "cut") == {"checkpoint", "model.pth.tar-1"}
     assert not (tmp_path / "cut" / "results.json").exists()
     if code == errno.ENOSPC:  # the others leave the same state
@@ -108,11 +108,11 @@ def test_an_image_that_goes_missing(words, ends, tiny_root, tmp_path, monkeypatc
         before_epoch(patch, 2, images[0].unlink)
         said = ends(5, words("CoOp", "cut", *pairs, **arguments))
     assert f"train.py: No image at {images[0]}. Check DATASET.ROOT" in said
-    assert "model.pth.tar-1; go on with: python train.py --resume" in said
+    assert "model.pth.tar-1; resume with: python train.py --resume" in said
     refused = ends(2, words("CoOp", "cut", *pairs, **arguments, resume=tmp_path / "cut"))
     assert f"the first is {images[0]}" in refused
     shutil.copy(images[1], images[0])
-    train.main(words("CoOp", "cut", *pairs, **arguments, resume=tmp_path / "cut"))
+    cli.main(words("CoOp", "cut", *pairs, **arguments, resume=tmp_path / "cut"))
     assert (tmp_path / "cut" / "results.json").exists()
 
 
@@ -154,7 +154,7 @@ def test_an_output_folder_that_goes_away(words, ends, tmp_path, monkeypatch):
 
 
 def test_other_training_images_than_at_the_beginning(words, ends, tmp_path):
-    train.main(words("CoOp", "cut", seed=-1))
+    cli.main(words("CoOp", "cut", seed=-1))
     (tmp_path / "cut" / "results.json").unlink()
     said = ends(2, words("CoOp", "cut", seed=-1, resume=tmp_path / "cut"))
     assert "was trained on other images" in said and "without a seed every run draws" in said
@@ -172,7 +172,7 @@ def test_a_damaged_checkpoint(words, ends, resumes, tmp_path, monkeypatch):
     for damaged in (content, content[:999], b""):
         path.write_bytes(damaged)
         with monkeypatch.context() as patch:
-            patch.setattr(train, "build_trainer", lambda _: pytest.fail("models were loaded"))
+            patch.setattr(cli, "build_trainer", lambda _: pytest.fail("models were loaded"))
             said = ends(2, arguments)
         assert "cut short" in said
         assert "one before it, model.pth.tar-1, is whole: delete model.pth.tar-2 to go on" in said
@@ -219,7 +219,7 @@ def test_an_error_that_nobody_foresaw(words, ends, monkeypatch, capsys):
     said = ends(1, words("CoOp", "a"))
     assert "IndexError: list index out of range (not foreseen; --debug shows its place)." in said
     with pytest.raises(IndexError):
-        train.main(words("CoOp", "b", "--debug"))
+        cli.main(words("CoOp", "b", "--debug"))
 
 
 def test_memory_that_is_used_up(words, ends, monkeypatch):
@@ -251,7 +251,7 @@ def test_a_clock_that_is_set_back(words, resumes, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(time, "time", lambda: real() - 3600 * len(back))
         before_epoch(patch, 2, lambda: back.append(1))
-        train.main(words("CoOp", "cut"))
+        cli.main(words("CoOp", "cut"))
         seconds = json.loads((tmp_path / "cut" / "results.json").read_text())["seconds"]
         assert 0 < seconds["training"] < 600 and 0 < seconds["evaluation"] < 600
         folder = tmp_path / "cut" / "prompt_learner"
@@ -320,7 +320,7 @@ def test_a_lock_of_another_machine(words, ends, tmp_path):
     assert "is in use by process 4 on node17" in said
     assert f"if it is not, delete {tmp_path / 'run' / '.lock'}; else pass another" in said
     (tmp_path / "run" / ".lock").unlink()
-    train.main(words("ZeroshotCLIP", "run"))
+    cli.main(words("ZeroshotCLIP", "run"))
 
 
 def test_a_file_system_without_locks(tmp_path, monkeypatch):
@@ -355,7 +355,7 @@ def test_another_configuration_is_refused_with_all_that_differs(words, ends, tmp
 
 
 def test_a_finished_run_is_finished(words, ends, tmp_path):
-    train.main(words("CoOp", "run"))
+    cli.main(words("CoOp", "run"))
     before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("model*")}
     said = ends(2, words("CoOp", "run", resume=tmp_path / "run"))
     assert "is finished: its figures are in results.json" in said
@@ -367,10 +367,10 @@ def test_a_finished_run_is_finished(words, ends, tmp_path):
 def test_overwrite_is_the_word(words, ends, tmp_path):
     """It deletes what a run writes and nothing else, and only where a run is."""
     folder = tmp_path / "run"
-    train.main(words("CoOp", "run"))
+    cli.main(words("CoOp", "run"))
     (folder / "notes.txt").write_text("mine")
     (folder / "prompt_learner" / "model-best.pth.tar").write_text("of the run before")
-    train.main(words("CoOp", "run", "--overwrite", "OPTIM.MAX_EPOCH", "1"))
+    cli.main(words("CoOp", "run", "--overwrite", "OPTIM.MAX_EPOCH", "1"))
     assert files(folder) == {"checkpoint", "model.pth.tar-1"}
     assert json.loads((folder / "results.json").read_text())["epochs"] == 1
     assert (folder / "notes.txt").read_text() == "mine"
@@ -387,7 +387,7 @@ def test_overwrite_is_the_word(words, ends, tmp_path):
 
 
 def test_a_configuration_that_was_changed_by_hand(words, ends, tmp_path):
-    train.main(words("CoOp", "run"))
+    cli.main(words("CoOp", "run"))
     (tmp_path / "run" / "results.json").unlink()
     (tmp_path / "run" / "config.yaml").write_text("A: [")
     said = ends(2, words("CoOp", "run", resume=tmp_path / "run"))

@@ -11,11 +11,11 @@ import torch.nn.functional as F
 from dassl.utils import latest_checkpoint
 from torch.func import vmap
 
-import train
-from trainers.backbones import shared_backbones
+from experiment import cli
+from experiment.multi_seed import Member, MultiSeed, is_multi_seed
+from experiment.stacked_operations import StackedOperations
+from prompting import share_backbones
 from trainers.base import PromptTrainer
-from trainers.stacked import StackedOperations
-from trainers.together import Member, Together, steps_together
 
 SEEDS = (1, 2, 3)
 # Options under which each method runs on the tiny CLIP, whose towers have 9 layers.
@@ -42,13 +42,13 @@ def group(words):
 
     def call(trainer, *pairs):
         members = []
-        with shared_backbones():
+        with share_backbones():
             for seed in SEEDS:
                 arguments = words(trainer, f"seed{seed}", *pairs, seed=seed)
-                args = train.parse_args(arguments)
+                args = cli.parse_args(arguments)
                 members.append(Member(["train.py", *arguments]))
                 with members[-1].at_work():
-                    members[-1].trainer = train.build(args, train.setup_cfg(args))
+                    members[-1].trainer = cli.build(args, cli.setup_cfg(args))
         return members
 
     return call
@@ -103,7 +103,7 @@ def assert_same_run(one, other):
 def ends(status, capsys, arguments):
     capsys.readouterr()
     with pytest.raises(SystemExit) as end:
-        train.main_together(arguments)
+        cli.main_multi_seed(arguments)
     assert end.value.code == status
     said = capsys.readouterr().err.strip()
     assert len(said.splitlines()) == 1
@@ -112,7 +112,7 @@ def ends(status, capsys, arguments):
 
 @pytest.mark.parametrize("trainer", METHODS)
 def test_one_step_gives_each_seed_its_own_gradients(group, trainer):
-    together = Together(group(trainer, *METHODS[trainer]))
+    together = MultiSeed(group(trainer, *METHODS[trainer]))
     images, labels = torch.randn(3, 4, 3, 32, 32), torch.randint(0, 4, (3, 4))
     values, gradients = together.compute(images, labels)
     for seed, each in enumerate(together.trainers):
@@ -129,9 +129,9 @@ def test_one_step_gives_each_seed_its_own_gradients(group, trainer):
 def test_seeds_together_are_the_seeds_apart(calls, tmp_path, trainer):
     pairs = ("TRAIN.PRINT_FREQ", "1", "DATALOADER.TRAIN_X.BATCH_SIZE", "4", *METHODS[trainer])
     together = calls(trainer, "together", *pairs)
-    train.main_together(together)
+    cli.main_multi_seed(together)
     for seed, arguments in enumerate(calls(trainer, "apart", *pairs), start=1):
-        train.main(arguments)
+        cli.main(arguments)
         one, other = tmp_path / f"together{seed}", tmp_path / f"apart{seed}"
         assert_same_run(one, other)
         assert len(logged(one)) == 4
@@ -147,7 +147,7 @@ def test_seeds_together_are_the_seeds_apart(calls, tmp_path, trainer):
 @pytest.mark.parametrize("precision", ["amp", "bf16"])
 def test_other_precisions(group, precision):
     """Their rounding turns a gradient by a tenth; the stack's turns it no further."""
-    together = Together(group("MMLoP", "TRAINER.MMLOP.PREC", precision))
+    together = MultiSeed(group("MMLoP", "TRAINER.MMLOP.PREC", precision))
     images, labels = torch.randn(3, 4, 3, 32, 32), torch.randint(0, 4, (3, 4))
     _, gradients = together.compute(images, labels)
     for seed, each in enumerate(together.trainers):
@@ -159,7 +159,7 @@ def test_other_precisions(group, precision):
 
 def test_gradients_are_scaled_by_each_seed_s_own_scaler(group):
     """As with amp on a GPU."""
-    together = Together(group("CoOp"))
+    together = MultiSeed(group("CoOp"))
     images, labels = torch.randn(3, 4, 3, 32, 32), torch.randint(0, 4, (3, 4))
     (plain,) = together.compute(images, labels)[1]
     factors = (2.0, 64.0, 1024.0)
@@ -211,8 +211,8 @@ def test_the_backbone_is_shared_and_only_within(group):
 
 
 def test_methods_that_can():
-    assert all(map(steps_together, METHODS))
-    assert not any(map(steps_together, ("ProGrad", "ZeroshotCLIP", "ZeroshotCLIP2")))
+    assert all(map(is_multi_seed, METHODS))
+    assert not any(map(is_multi_seed, ("ProGrad", "ZeroshotCLIP", "ZeroshotCLIP2")))
 
 
 # How they end
@@ -237,28 +237,28 @@ def test_a_signal_stops_all_at_the_same_step(
 ):
     """Whosever update it comes in, all finish the next step. They go on together, to the same
     bits, or apart."""
-    train.main_together(calls(trainer, "whole"))
+    cli.main_multi_seed(calls(trainer, "whole"))
     for name, number in (("cut", 11), ("apart", 12)):
         with monkeypatch.context() as patch:
             interrupt(patch, number)
             assert ends(4, capsys, calls(trainer, name)) == "train.py: Stopped by SIGTERM."
         for folder in (tmp_path / f"{name}1", tmp_path / f"{name}2"):
             assert latest_checkpoint(folder / "prompt_learner").name == "model.pth.tar-1-3"
-    train.main_together(calls(trainer, "cut", resume=True))
+    cli.main_multi_seed(calls(trainer, "cut", resume=True))
     for arguments in calls(trainer, "apart", resume=True):
-        train.main(arguments)
+        cli.main(arguments)
     for seed in ("1", "2"):
         same_end(tmp_path / f"whole{seed}", tmp_path / f"cut{seed}")
         assert_same_run(tmp_path / f"apart{seed}", tmp_path / f"whole{seed}")
 
 
 def test_single_runs_go_on_together(calls, tmp_path, monkeypatch):
-    train.main_together(calls("CoOp", "whole"))
+    cli.main_multi_seed(calls("CoOp", "whole"))
     for arguments in calls("CoOp", "cut"):
         with monkeypatch.context() as patch, pytest.raises(SystemExit):
             interrupt(patch, 3)
-            train.main(arguments)
-    train.main_together(calls("CoOp", "cut", resume=True))
+            cli.main(arguments)
+    cli.main_multi_seed(calls("CoOp", "cut", resume=True))
     for seed in ("1", "2"):
         assert_same_run(tmp_path / f"cut{seed}", tmp_path / f"whole{seed}")
 
@@ -295,8 +295,8 @@ def test_a_loss_that_is_no_number_ends_the_group(calls, tmp_path, monkeypatch, c
     assert said.startswith("train.py: Seed 2: Loss is infinite or NaN") and "batch 1" in said
     names = [latest_checkpoint(tmp_path / f"cut{s}" / "prompt_learner").name for s in (1, 2)]
     assert names == ["model.pth.tar-1-1", "model.pth.tar-1"]
-    train.main(calls("CoOp", "cut", resume=True)[0])
-    train.main(calls("CoOp", "apart")[0])
+    cli.main(calls("CoOp", "cut", resume=True)[0])
+    cli.main(calls("CoOp", "apart")[0])
     assert_same_run(tmp_path / "cut1", tmp_path / "apart1")
 
 
@@ -311,12 +311,12 @@ def refused(calls, capsys):
 def test_what_cannot_go_together_is_refused_before_anything_is_loaded(calls, tmp_path, capsys):
     assert refused(calls("ProGrad", "a"), capsys) == (
         "Seeds of ProGrad cannot be stepped together, since it does not simply follow the gradient "
-        "of its loss: train them apart."
+        "of its loss: train them separately."
     )
     one, other = calls("CoOp", "a")
     assert refused([one, [*other, "OPTIM.LR", "0.5"]], capsys) == (
         "Runs that are stepped together differ in nothing but their seeds; these have OPTIM.LR "
-        "0.002, 0.5: train them apart."
+        "0.002, 0.5: train them separately."
     )
     assert not (tmp_path / "a1").exists()
 
@@ -326,8 +326,8 @@ def test_different_steps_are_refused(calls, monkeypatch, capsys):
     for arguments, number in zip(calls("CoOp", "a"), (5, 2), strict=True):
         with monkeypatch.context() as patch, pytest.raises(SystemExit):
             interrupt(patch, number)
-            train.main(arguments)
-    assert "go on from different steps (1 epochs and 1 batches; 0 epochs and 2 batches), and" in (
+            cli.main(arguments)
+    assert "resume from different steps (1 epochs and 1 batches; 0 epochs and 2 batches), and" in (
         ends(1, capsys, calls("CoOp", "a", resume=True))
     )
 
@@ -341,4 +341,4 @@ def test_different_numbers_of_images_are_refused(group):
         )
     )
     with pytest.raises(ValueError, match=r"^Seeds 1, 2, 3 have different numbers of training imag"):
-        Together(members)
+        MultiSeed(members)

@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import difflib
 from collections.abc import Iterable, Sequence
+from functools import cache, lru_cache
 from pathlib import Path
 
 import yaml
@@ -14,21 +15,21 @@ from yacs.config import CfgNode
 
 import datasets
 import trainers
-from trainers.rules import check_values
+from experiment.config_checks import check_values
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 DEMO_DATASET = CONFIGS / "datasets" / "shapeworld.yaml"
 
 
 def setup_cfg(args: argparse.Namespace) -> CfgNode:
-    """Defaults, then the data set's file, the method's file, the flags, the KEY VALUE pairs.
+    """Merge defaults, the data set's file, the method's file, the flags, the KEY VALUE pairs.
+
+    The result is not frozen yet: INPUT.SIZE follows from the backbone.
 
     Raises:
         ValueError, FileNotFoundError: an unknown key, a value of another type, a missing file.
     """
-    cfg = get_cfg_default()
-    datasets.add_config(cfg)
-    trainers.add_config(cfg)
+    cfg = _default_config()
     dataset_file, method_file = _files(args)
     for path in (dataset_file, method_file):
         if path:
@@ -38,12 +39,25 @@ def setup_cfg(args: argparse.Namespace) -> CfgNode:
     _check(cfg)
     if cfg.OUTPUT_DIR in ("", get_cfg_default().OUTPUT_DIR):
         cfg.OUTPUT_DIR = cfg.RESUME or str(default_output(cfg, method_file))
-    cfg.freeze()
     return cfg
 
 
+def _default_config() -> CfgNode:
+    cfg = get_cfg_default()
+    datasets.add_config(cfg)
+    trainers.add_config(cfg)
+    return cfg
+
+
+@cache
+def defaults() -> dict:
+    """Return the default of each key, by its dotted name."""
+    cfg = _default_config()
+    return {key: value_of(cfg, key) for key in flatten(cfg)}
+
+
 def default_output(cfg: CfgNode, method_file: str) -> Path:
-    """output/<data set>/<classes>/shots_<k>/<method>/<its file>/seed<s>, as the family lays it."""
+    """Return the family's layout: output/<data set>/<classes>/shots_<k>/<method>/<file>/seed<s>."""
     config = Path(method_file).stem if method_file else "defaults"
     shots = f"shots_{cfg.DATASET.NUM_SHOTS}" if cfg.DATASET.NUM_SHOTS > 0 else "all_images"
     parts = (cfg.DATASET.NAME, cfg.DATASET.SUBSAMPLE_CLASSES, shots, cfg.TRAINER.NAME, config)
@@ -51,7 +65,7 @@ def default_output(cfg: CfgNode, method_file: str) -> Path:
 
 
 def _files(args: argparse.Namespace) -> tuple[str, str]:
-    """The data set's and the method's YAML; what is not given is the demo's, or base-to-new."""
+    """Return the data set's and the method's YAML; by default the demo's, or base-to-new."""
     dataset_file, method_file = args.dataset_config_file, args.config_file
     demo = not dataset_file and "DATASET.NAME" not in args.opts
     if demo and args.root:
@@ -70,7 +84,7 @@ def _merge_file(cfg: CfgNode, path: Path) -> None:
     if not path.is_file():
         raise FileNotFoundError(f"Configuration file {path} does not exist.")
     try:
-        content = yaml.safe_load(path.read_text()) or {}
+        content = _read_yaml(path, path.stat().st_mtime_ns) or {}
     except yaml.YAMLError as error:
         raise ValueError(
             f"Configuration file {path} is not valid YAML: {' '.join(str(error).split())}"
@@ -80,6 +94,12 @@ def _merge_file(cfg: CfgNode, path: Path) -> None:
     keys = flatten(content)
     _check_keys(cfg, keys, str(path))
     _merge(cfg, [(key, value_of(content, key)) for key in keys], str(path))
+
+
+@lru_cache(maxsize=256)
+def _read_yaml(path: Path, changed: int):
+    """Read a file once, as long as it does not change; nobody changes what is returned."""
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
 
 
 def _merge_pairs(cfg: CfgNode, pairs: Sequence[str]) -> None:
@@ -93,7 +113,7 @@ def _merge_pairs(cfg: CfgNode, pairs: Sequence[str]) -> None:
 
 
 def _merge_flags(cfg: CfgNode, args: argparse.Namespace) -> None:
-    """What the flags give; an absent flag changes nothing."""
+    """Merge what the flags give; an absent flag changes nothing."""
     cfg.DATASET.ROOT = args.root or cfg.DATASET.ROOT
     cfg.OUTPUT_DIR = args.output_dir or cfg.OUTPUT_DIR
     cfg.RESUME = args.resume or cfg.RESUME
@@ -107,7 +127,7 @@ def _merge_flags(cfg: CfgNode, args: argparse.Namespace) -> None:
 
 
 def flatten(tree: dict, prefix: str = "") -> list[str]:
-    """The dotted keys of a nested dictionary."""
+    """Return the dotted keys of a nested dictionary."""
     keys = []
     for key, value in tree.items():
         name = f"{prefix}{key}"
@@ -116,16 +136,16 @@ def flatten(tree: dict, prefix: str = "") -> list[str]:
 
 
 def value_of(tree, key: str):
-    """The value under a dotted key of nested dictionaries."""
+    """Return the value under a dotted key of nested dictionaries."""
     for part in key.split("."):
         tree = tree[part]
     return tree
 
 
 def _like(cfg: CfgNode, key: str, value):
-    """A value in its key's type where yacs refuses it: 25 for 25.0, True for "True" (KgCoOp)."""
+    """Return a value in its key's type where yacs refuses it: 25 for 25.0, True for "True"."""
     if isinstance(value_of(cfg, key), str) and str(value) in ("True", "False"):
-        return repr(str(value))  # quoted, or yacs reads it as a truth value again
+        return repr(str(value))  # quoted, or yacs reads KgCoOp's files as truth values
     if isinstance(value_of(cfg, key), float):
         with contextlib.suppress(TypeError, ValueError):
             return float(value)
@@ -159,7 +179,7 @@ def _merge(cfg: CfgNode, pairs: Iterable[tuple[str, object]], source: str) -> No
 
 
 def _check(cfg: CfgNode) -> None:
-    """What can be known to be wrong before data or models are touched."""
+    """Refuse what is known to be wrong before data or models are touched."""
     if not cfg.TRAINER.NAME:
         raise ValueError("No method is named: pass --trainer MMLoP, for example.")
     for kind, name, registry in (

@@ -8,7 +8,7 @@ import zipfile
 import pytest
 import torch
 
-import train
+from experiment import cli
 
 
 class Payload:
@@ -51,7 +51,7 @@ def canary(tmp_path):
 def refused(words, capsys):
     def call(*arguments, **flags):
         with pytest.raises(SystemExit) as end:
-            train.main(words("CoOp", "refused", *arguments, **flags))
+            cli.main(words("CoOp", "refused", *arguments, **flags))
         said = capsys.readouterr().err.strip()
         assert end.value.code == 2, said
         return said.splitlines()[-1]
@@ -60,7 +60,7 @@ def refused(words, capsys):
 
 
 def test_as_checkpoint_to_resume(words, refused, canary, tmp_path):
-    train.main(words("CoOp", "run"))
+    cli.main(words("CoOp", "run"))
     folder = tmp_path / "run"
     (folder / "results.json").unlink()
     for write in WRITERS:
@@ -109,7 +109,7 @@ def test_as_few_shot_cache(words, refused, canary, tiny_root, tmp_path):
     shutil.rmtree(cache, ignore_errors=True)
     cache.mkdir()
     bare(canary, cache / "shot_2-seed_1.pkl")
-    train.main(words("CoOp", "run", root=root, output_dir=tmp_path / "run"))
+    cli.main(words("CoOp", "run", root=root, output_dir=tmp_path / "run"))
     bare(canary, cache / "shot_2-seed_1.json")
     assert "is no record of a few-shot draw" in refused(root=root)
 

@@ -11,11 +11,11 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 import datasets
-import train
 import trainers
+from experiment import cli
+from experiment.config import flatten, value_of
+from experiment.config_checks import OPTIMIZERS, SAMPLERS, SCHEDULERS, WARMUPS
 from trainers.base import PromptTrainer
-from trainers.config import flatten, value_of
-from trainers.rules import OPTIMIZERS, SAMPLERS, SCHEDULERS, WARMUPS
 
 EXAMPLES = 1000 if os.environ.get("SURVIVAL") == "full" else 30
 
@@ -80,7 +80,7 @@ def outcome(words, tmp_path, monkeypatch, capsys):
         arguments = words("MMLoP", f"run{next(number)}", "OPTIM.MAX_EPOCH", "1", *pairs)
         capsys.readouterr()
         with pytest.raises((SystemExit, Trained)) as end:
-            train.main(arguments)
+            cli.main(arguments)
         code = "trained" if isinstance(end.value, Trained) else end.value.code
         return code, capsys.readouterr().err
 
@@ -135,11 +135,11 @@ REFUSED = {
 
 @pytest.mark.parametrize("key", REFUSED)
 def test_what_is_wrong_is_told_before_anything_is_loaded(words, capsys, monkeypatch, key):
-    monkeypatch.setattr(train, "build_trainer", lambda _: pytest.fail("it was built"))
+    monkeypatch.setattr(cli, "build_trainer", lambda _: pytest.fail("it was built"))
     value, message = REFUSED[key]
     momentum = ("OPTIM.MOMENTUM", "0.0") if key == "OPTIM.SGD_NESTEROV" else ()
     with pytest.raises(SystemExit) as end:
-        train.main(words("MMLoP", "refused", key, value, *momentum))
+        cli.main(words("MMLoP", "refused", key, value, *momentum))
     said = capsys.readouterr().err
     assert end.value.code == 2 and message in said and key in said
     assert len(said.splitlines()) == 1

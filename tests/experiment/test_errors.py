@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-import train
+from experiment import cli
 from trainers.base import PromptTrainer
 
-ROOT = Path(train.__file__).parent
+ROOT = Path(cli.__file__).parents[1]
 
 CASES = {
     "unknown key": (
@@ -124,7 +124,7 @@ def test_resuming_another_run(run, refused, tmp_path):
     (tmp_path / "refused" / "results.json").unlink()
     message = refused(*options, "OPTIM.LR", "0.1", **here)
     assert message.endswith("has OPTIM.LR 0.0025, and this one 0.1.")
-    assert "A run goes on in its own folder" in refused(*options, name="b", **here)
+    assert "A run resumes in its own folder" in refused(*options, name="b", **here)
     nowhere = str(tmp_path / "nowhere")
     assert "There is no checkpoint in" in refused(output_dir=nowhere, resume=nowhere)
     assert not (tmp_path / "nowhere").exists()
@@ -164,12 +164,12 @@ def test_an_output_folder_that_is_a_file(refused, tmp_path):
 def test_flags_behind_pairs():
     arguments = ["--trainer", "MMLoP", "OPTIM.LR", "0.1", "--seed", "1"]
     with pytest.raises(ValueError, match="Flags come before the KEY VALUE pairs: move --seed"):
-        train.setup_cfg(train.parse_args(arguments))
+        cli.setup_cfg(cli.parse_args(arguments))
 
 
 def test_a_root_without_a_data_set():
     with pytest.raises(ValueError, match="--root is given but no data set"):
-        train.setup_cfg(train.parse_args(["--trainer", "MMLoP", "--root", "DATA"]))
+        cli.setup_cfg(cli.parse_args(["--trainer", "MMLoP", "--root", "DATA"]))
 
 
 def test_checkpoints_that_do_not_fit(run, refused, tmp_path, tiny_file):
@@ -202,7 +202,7 @@ def test_a_diverged_loss_says_where(run, capsys):
 
 def test_no_trainer():
     with pytest.raises(ValueError, match="No method is named: pass --trainer MMLoP"):
-        train.setup_cfg(train.parse_args([]))
+        cli.setup_cfg(cli.parse_args([]))
 
 
 def test_the_command_itself_exits_with_one_sentence(tmp_path):

@@ -1,17 +1,16 @@
 """Several seeds of one training, stepped together in one process.
 
 A batch of 4 leaves most of a GPU idle, and three of them take it little longer than one. The seeds
-share what is frozen. What they learn is stacked, and one pass over all their batches gives all
-their losses; since no loss depends on what another seed learns, the gradient of the losses' sum
+share what is frozen. What they train is stacked, and one pass over all their batches gives all
+their losses; since no loss depends on what another seed trains, the gradient of the losses' sum
 holds the gradient of each. Everything else is each seed's own: order of images, augmentations,
 optimiser, checkpoints, log, results. So a run comes out as it would alone, up to rounding, and can
-go on alone from any of its checkpoints.
+be resumed alone from any of its checkpoints.
 
 Letters: S seeds, B images.
 """
 
 import logging
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -24,37 +23,41 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from yacs.config import CfgNode
 
+from experiment.config import flatten, value_of
+from experiment.stacked_operations import StackedOperations
+from prompting.cuda_graph import CUDAGraphStep
 from trainers.base import Gradients, PromptTrainer
-from trainers.capture import Captured
-from trainers.config import flatten, value_of
-from trainers.stacked import StackedOperations
 
 OWN = ("SEED", "OUTPUT_DIR", "RESUME")  # the keys in which the runs may differ
-STEP = ("forward_backward", "compute", "gradients")  # what is done for all of them at once
+STEP = ("forward_backward", "compute", "gradients")  # done for all of them at once
 
 
-def steps_together(trainer: str) -> bool:
-    """Whether seeds of this method can be stepped together: it learns, by gradients of one sum."""
+def is_multi_seed(trainer: str) -> bool:
+    """Return whether seeds of a method can be stepped together: it follows one sum's gradient."""
     method = TRAINER_REGISTRY.get(trainer)
     if not issubclass(method, PromptTrainer) or not method.requires_training:
         return False
     return all(getattr(method, name) is getattr(PromptTrainer, name) for name in STEP)
 
 
-def check_together(cfgs: Sequence[CfgNode]) -> None:
-    """Raises ValueError unless runs of these configurations can be stepped together."""
+def check_multi_seed(cfgs: Sequence[CfgNode]) -> None:
+    """Refuse configurations whose runs cannot be stepped together.
+
+    Raises:
+        ValueError: the key in which they differ.
+    """
     name = cfgs[0].TRAINER.NAME
-    if not steps_together(name):
+    if not is_multi_seed(name):
         raise ValueError(
             f"Seeds of {name} cannot be stepped together, since it does not simply follow the "
-            "gradient of its loss: train them apart."
+            "gradient of its loss: train them separately."
         )
     for key in flatten(cfgs[0]):
         values = [value_of(cfg, key) for cfg in cfgs]
         if key not in OWN and any(value != values[0] for value in values):
             raise ValueError(
                 f"Runs that are stepped together differ in nothing but their seeds; these have "
-                f"{key} {', '.join(map(str, values))}: train them apart."
+                f"{key} {', '.join(map(str, values))}: train them separately."
             )
 
 
@@ -65,16 +68,14 @@ class Member:
         trainer: built by the caller, within `at_work`.
     """
 
-    def __init__(self, command: Sequence[str]) -> None:
+    def __init__(self) -> None:
         self.trainer: PromptTrainer | None = None
-        self._command = list(command)
         self._handlers: list[logging.Handler] = []
         self._random_state: dict | None = None
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
-        """Within it random state, log and command line are this run's."""
-        before, sys.argv = sys.argv, self._command
+        """Let random state and log be this run's."""
         if self._random_state is not None:
             set_rng_state(self._random_state)
         try:
@@ -82,7 +83,6 @@ class Member:
                 yield
         finally:
             self._random_state = get_rng_state()
-            sys.argv = before
 
     def close(self) -> None:
         """Close the log."""
@@ -104,8 +104,8 @@ class _Losses(nn.Module):
         return sum(terms.values()), self._trainer.values(terms, logits, labels)
 
 
-class Together:
-    """Trains its members in step; see `check_together` for what they have in common.
+class MultiSeed:
+    """Trains its members in step; see `check_multi_seed` for what they have in common.
 
     A stop that is asked for reaches all of them at the same step.
 
@@ -120,10 +120,10 @@ class Together:
         self.stop_requested = False
         self._evaluating = False
         self._losses = _Losses(self.trainers[0])
-        self._graph = Captured(self.trainers[0].cfg.TRAIN.CUDA_GRAPH)
+        self._graph = CUDAGraphStep(self.trainers[0].cfg.TRAIN.CUDA_GRAPH)
         self._check_data()
         for trainer in self.trainers:
-            trainer.together = self.seeds
+            trainer.seeds = self.seeds
 
     def _check_data(self) -> None:
         datasets = [trainer.dm.dataset for trainer in self.trainers]
@@ -133,11 +133,11 @@ class Together:
         ):
             if any(each != found[0] for each in found):
                 raise ValueError(
-                    f"{self._told()} have different {what} ({', '.join(map(str, found))}), and "
-                    "cannot be stepped together: train them apart."
+                    f"{self._names()} have different {what} ({', '.join(map(str, found))}), and "
+                    "cannot be stepped together: train them separately."
                 )
 
-    def _told(self) -> str:
+    def _names(self) -> str:
         return f"Seeds {', '.join(map(str, self.seeds))}"
 
     def request_stop(self) -> None:
@@ -158,7 +158,7 @@ class Together:
         """Train and evaluate all members.
 
         Raises:
-            ValueError: they go on from different steps.
+            ValueError: they resume from different steps.
             KeyboardInterrupt: a stop was asked for; all have saved at the same step.
             FloatingPointError: a seed's loss is infinite or NaN; the others have saved this step.
         """
@@ -200,7 +200,7 @@ class Together:
         return values, torch.autograd.grad(sum(scaled), stacks, allow_unused=True)
 
     def split(self, values: Tensor, gradients: Gradients) -> list[tuple[Tensor, Gradients]]:
-        """What `compute` gave, for each seed; the values on the CPU."""
+        """Split what `compute` returned by seed; the values come on the CPU."""
         names = self.trainers[0].value_names
         rows = values.cpu()
         if not rows[:, names.index("loss")].isfinite().all():
@@ -213,7 +213,7 @@ class Together:
         ]
 
     def _advance(self, runs: Sequence[Iterator], computed: Sequence) -> list[tuple]:
-        """Each member's own part of a step; returns its next batch, of none at the end."""
+        """Do each member's own part of a step; return the next batches, none at the end."""
         if self.stop_requested:
             self._stop_members()
         batches, errors = [], []
@@ -236,14 +236,14 @@ class Together:
     def _check_steps(self) -> None:
         steps = [(trainer.start_epoch, trainer.batches_done) for trainer in self.trainers]
         if any(step != steps[0] for step in steps):
-            told = (f"{epochs} epochs and {batches} batches" for epochs, batches in steps)
+            steps_of = (f"{epochs} epochs and {batches} batches" for epochs, batches in steps)
             raise ValueError(
-                f"{self._told()} go on from different steps ({'; '.join(told)}), and cannot be "
-                "stepped together: resume them apart."
+                f"{self._names()} resume from different steps ({'; '.join(steps_of)}), and cannot "
+                "be stepped together: resume them separately."
             )
 
     def _evaluate(self) -> None:
-        """Each member's own evaluation, one after the other."""
+        """Evaluate the members, one after the other."""
         self._evaluating, ended = True, time.monotonic()
         if self.stop_requested:
             self._stop_members()

@@ -12,14 +12,14 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-logger = logging.getLogger("dassl")
+logger = logging.getLogger(__name__)
 
 Outputs = tuple[Tensor, Sequence[Tensor | None]]
 WARM_UP = 3  # calls before recording, as PyTorch asks for: libraries choose their kernels in them
 TOLERANCE = 0.01  # largest difference between step and graph, relative to the norm
 
 
-class Captured:
+class CUDAGraphStep:
     """Calls a function of tensors, from its second call on by a CUDA graph if they are on a GPU.
 
     The function reads parameters where they lie, changes nothing, and does not wait for the GPU; it
@@ -47,11 +47,11 @@ class Captured:
         return self._replay(inputs)
 
     def suits(self, inputs: Sequence[Tensor]) -> bool:
-        """Whether there can be a graph for such inputs."""
+        """Return whether there can be a graph for such inputs."""
         return all(i.is_cuda for i in inputs)
 
     def record(self, function: Callable[..., Outputs]) -> Callable[[], None]:
-        """Record the function on `inputs` to `outputs`; returns what runs it again."""
+        """Record the function on `inputs` to `outputs`; return what runs it again."""
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
@@ -65,7 +65,7 @@ class Captured:
         return graph.replay
 
     def _begin(self, function: Callable[..., Outputs], inputs: Sequence[Tensor]) -> Outputs:
-        """The first call: the function's own results, and a graph if it gives the same."""
+        """Return the function's own results, and keep a graph if it gives the same."""
         self.inputs = tuple(i.clone() for i in inputs)
         expected = function(*inputs)
         try:
@@ -91,7 +91,7 @@ class Captured:
 
 
 def _difference(found: Outputs, expected: Outputs) -> float:
-    """The largest difference of two results' tensors, relative to the norm of the expected one."""
+    """Return the largest difference of two results' tensors, relative to the expected norm."""
     pairs = zip((found[0], *found[1]), (expected[0], *expected[1]), strict=True)
     differences = [
         ((one - other).norm() / other.norm().clamp(min=1e-12)).item()

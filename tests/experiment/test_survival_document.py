@@ -4,10 +4,9 @@ import ast
 import re
 from pathlib import Path
 
-import train
-from trainers import lifecycle
+from experiment import cli, exit_status
 
-ROOT = Path(train.__file__).parent
+ROOT = Path(cli.__file__).parents[1]
 PAGE = (ROOT / "docs" / "failures.md").read_text()
 ROW = re.compile(r"^\| (.+) \| (.+) \| ?(.*?) ?\| `(.+)` \|$", re.MULTILINE)
 
@@ -43,11 +42,11 @@ def test_every_survival_test_is_in_the_table():
 def test_the_statuses_are_the_code_s():
     rows = dict(re.findall(r"^\| (\d) \| (.+) \|$", PAGE, re.MULTILINE))
     for status, word in (
-        (lifecycle.UNEXPECTED, "nobody foresaw"),
-        (lifecycle.REFUSED, "refused"),
-        (lifecycle.DIVERGED, "infinite or NaN"),
-        (lifecycle.STOPPED, "stopped by SIGINT"),
-        (lifecycle.MACHINE, "the machine"),
+        (exit_status.UNEXPECTED, "nobody foresaw"),
+        (exit_status.REFUSED, "refused"),
+        (exit_status.DIVERGED, "infinite or NaN"),
+        (exit_status.STOPPED, "stopped by SIGINT"),
+        (exit_status.MACHINE, "the machine"),
     ):
         assert word in rows[str(status)]
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-import train
-from trainers.config import CONFIGS
+from experiment import cli
+from experiment.config import CONFIGS
 
 METHODS = sorted((CONFIGS / "trainers").glob("*/*.yaml"))
 DATASETS = sorted((CONFIGS / "datasets").glob("*.yaml"))
@@ -29,12 +29,12 @@ def deep_file(tmp_path_factory):
 
 @pytest.mark.parametrize("path", METHODS, ids=ident)
 def test_method_configs_build_and_step(path, deep_file, tiny_root, tmp_path):
-    args = train.parse_args(
+    args = cli.parse_args(
         ["--trainer", path.parent.name, "--config-file", str(path), "--root", str(tiny_root)]
         + ["--backbone", deep_file, "--output-dir", str(tmp_path / "run"), "--seed", "1"]
         + ["DATASET.NAME", "Caltech101", "DATALOADER.NUM_WORKERS", "0"]
     )
-    trainer = train.build(args, train.setup_cfg(args))
+    trainer = cli.build(args, cli.setup_cfg(args))
     if trainer.trainable_parameters:
         trainer.num_batches = len(trainer.train_loader_x)
         trainer.batch_idx = 0
@@ -46,20 +46,20 @@ def test_method_configs_build_and_step(path, deep_file, tiny_root, tmp_path):
 def test_dataset_configs_name_a_registered_data_set(path):
     from dassl.data.datasets import DATASET_REGISTRY
 
-    args = train.parse_args(
+    args = cli.parse_args(
         ["--trainer", "ZeroshotCLIP", "--dataset-config-file", str(path), "--seed", "1"]
     )
-    assert train.setup_cfg(args).DATASET.NAME in DATASET_REGISTRY.registered_names()
+    assert cli.setup_cfg(args).DATASET.NAME in DATASET_REGISTRY.registered_names()
 
 
 @pytest.mark.parametrize("path", sorted((CONFIGS / "datasets").glob("shapeworld*")), ids=ident)
 def test_demo_worlds_build(path, tmp_path):
-    args = train.parse_args(
+    args = cli.parse_args(
         ["--trainer", "ZeroshotCLIP", "--dataset-config-file", str(path), "--seed", "1"]
         + ["--config-file", str(CONFIGS / "trainers" / "ZeroshotCLIP" / "demo.yaml")]
         + ["--output-dir", str(tmp_path / "run")]
     )
-    trainer = train.build(args, train.setup_cfg(args))
+    trainer = cli.build(args, cli.setup_cfg(args))
     assert next(iter(trainer.test_loader))["img"].shape == (128, 3, 64, 64)
 
 
@@ -68,10 +68,10 @@ def test_the_paper_s_settings():
     settings = {}
     for name in ("base2new", "few_shot", "imagenet"):
         path = CONFIGS / "trainers" / "MMLoP" / f"{name}.yaml"
-        args = train.parse_args(
+        args = cli.parse_args(
             ["--trainer", "MMLoP", "--config-file", str(path), "DATASET.NAME", "ImageNet"]
         )
-        cfg = train.setup_cfg(args)
+        cfg = cli.setup_cfg(args)
         node = cfg.TRAINER.MMLOP
         depths = (node.PROMPT_DEPTH_TEXT, node.PROMPT_DEPTH_VISION)
         settings[name] = (cfg.OPTIM.MAX_EPOCH, *depths, node.RANK, cfg.MODEL.BACKBONE.NAME)
@@ -84,8 +84,8 @@ def test_the_paper_s_settings():
 
 def test_defaults_without_files():
     """`python train.py --trainer MMLoP` runs on the demo world."""
-    cfg = train.setup_cfg(train.parse_args(["--trainer", "MMLoP"]))
+    cfg = cli.setup_cfg(cli.parse_args(["--trainer", "MMLoP"]))
     assert (cfg.DATASET.NAME, cfg.MODEL.BACKBONE.NAME) == ("ShapeWorld", "demo")
-    cfg = train.setup_cfg(train.parse_args(["--trainer", "MMLoP", "DATASET.NAME", "Caltech101"]))
+    cfg = cli.setup_cfg(cli.parse_args(["--trainer", "MMLoP", "DATASET.NAME", "Caltech101"]))
     assert cfg.MODEL.BACKBONE.NAME == "ViT-B/16" and cfg.OPTIM.MAX_EPOCH == 30
     assert cfg.OUTPUT_DIR == "output/Caltech101/all/all_images/MMLoP/base2new/seed-1"

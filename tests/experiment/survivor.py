@@ -6,7 +6,7 @@ import os
 import signal
 import time
 
-import train
+from experiment import cli
 
 
 def run(arguments, said):
@@ -18,7 +18,7 @@ def run(arguments, said):
         contextlib.redirect_stdout(file),
         contextlib.redirect_stderr(file),
     ):
-        train.main(arguments)
+        cli.main(arguments)
 
 
 def run_after(barrier, arguments, said):

@@ -1,0 +1,1 @@
+"""One run: its configuration, its output folder, how it begins, resumes and ends."""

@@ -1,0 +1,182 @@
+"""Checkpoints of prompts: what is in them, which one to load, whether it fits."""
+
+import functools
+import logging
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from dassl.utils import load_checkpoint
+from torch import Tensor
+from yacs.config import CfgNode
+
+from trainers.results import images_digest
+
+logger = logging.getLogger("dassl")
+
+FOLDER = "prompt_learner"  # of the checkpoints, in the output folder, as in CoOp
+BEST = "model-best.pth.tar"
+EPOCH = re.compile(r"model\.pth\.tar-(\d+)(?:-(\d+))?")  # epochs and batches done
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """Return the checkpoint in a folder that was trained longest, None without one."""
+    found = {path: EPOCH.fullmatch(path.name) for path in folder.glob("model.pth.tar-*")}
+    done = {
+        path: tuple(int(n or 0) for n in match.groups()) for path, match in found.items() if match
+    }
+    return max(done, key=done.get, default=None)
+
+
+def checkpoint_path(folder: Path, epoch: int | None) -> Path:
+    """Return the checkpoint after an epoch; without one the best on validation data, else the last.
+
+    Args:
+        folder: that of the prompts, in the output folder of a training.
+
+    Raises:
+        FileNotFoundError: it is not there.
+    """
+    if epoch is not None:
+        path = folder / f"model.pth.tar-{epoch}"
+    elif (folder / BEST).exists():
+        path = folder / BEST
+    else:
+        path = last_checkpoint(folder) or folder / "model.pth.tar-<epoch>"
+    if path.exists():
+        return path
+    found = sorted(p.name for p in folder.glob("model*.pth.tar*")) or ["nothing"]
+    raise FileNotFoundError(
+        f"No checkpoint {path}; the folder holds {', '.join(found)}: --model-dir takes the "
+        "OUTPUT_DIR of a training run, --load-epoch one of its epochs."
+    )
+
+
+class PromptCheckpoints:
+    """The part of a trainer that writes and reads its checkpoints, with Dassl's hooks."""
+
+    training_only: tuple[str, ...] = ("PREC",)  # options that trained prompts do not depend on
+    added_options: Mapping[str, object] = {}  # what old checkpoints were trained without knowing
+    loaded: Mapping | None = None  # path and epoch of the checkpoint that is evaluated
+
+    def make_checkpoint(self, name: str, epoch: int, val_result: float | None) -> dict:
+        """Return Dassl's keys, of the prompts alone, and where they come from: plain values."""
+        return {
+            **super().make_checkpoint(name, epoch, val_result),
+            "scaler": None if self.scaler is None else self.scaler.state_dict(),
+            "extra_state": dict(self.extra_state()),
+            "trainer": self.cfg.TRAINER.NAME,
+            "classnames": list(self.dm.dataset.classnames),
+            "training_images": self._images_digest,
+            "backbone": {"name": self.backbone.name, "sha256": self.backbone.sha256},
+            "config": self.cfg.dump(),
+        }
+
+    def restore_checkpoint(self, name: str, checkpoint: Mapping) -> None:
+        """Restore what is ours on resuming, after prompts, optimiser and scheduler are loaded."""
+        super().restore_checkpoint(name, checkpoint)
+        if self.scaler is not None and checkpoint.get("scaler"):
+            self.scaler.load_state_dict(checkpoint["scaler"])
+        self.load_extra_state(checkpoint.get("extra_state", {}))
+
+    def extra_state(self) -> dict:
+        """Return what a method keeps from step to step beside prompts and optimiser.
+
+        Tensors and plain values only, for the checkpoint; none by default.
+        """
+        return {}
+
+    def load_extra_state(self, state: Mapping) -> None:
+        """Restore what `extra_state` returned; tensors come as they were saved."""
+
+    def check_resumable(self, path: Path) -> None:
+        """Refuse a checkpoint of another method, shape, backbone, or of other images.
+
+        Raises:
+            ValueError: what differs.
+        """
+        began_with = self.read_checkpoint(path).get("training_images", self._images_digest)
+        if began_with != self._images_digest:
+            raise ValueError(
+                f"The run of {path} was trained on other images than those that DATASET.ROOT "
+                f"{self.cfg.DATASET.ROOT} gives for SEED {self.cfg.SEED}: resume with the data of "
+                "its beginning; without a seed every run draws shots of its own, and none resumes."
+            )
+
+    @functools.cached_property
+    def _images_digest(self) -> str:
+        return images_digest(self.dm.dataset.train_x, self.cfg.DATASET.ROOT)
+
+    def load_model(self, directory: str, epoch: int | None = None) -> None:
+        """Load prompts, whatever classes they were trained on.
+
+        Without an epoch the best model on validation data is taken where there is one, else the
+        last.
+
+        Raises:
+            FileNotFoundError: no checkpoint there.
+            ValueError: prompts of another method, shape or backbone.
+        """
+        if not directory:
+            raise ValueError(
+                f"{self.cfg.TRAINER.NAME} needs trained prompts: pass --model-dir with the output "
+                "folder of a training run."
+            )
+        path = checkpoint_path(Path(directory) / FOLDER, epoch)
+        checkpoint = self.read_checkpoint(path)
+        self.model.prompt_learner.load_state_dict(checkpoint["state_dict"])
+        self.loaded = {"path": str(path), "epoch": checkpoint["epoch"]}
+        logger.info("Loaded prompts from %s (epoch %s)", path, checkpoint["epoch"])
+
+    def read_checkpoint(self, path: Path) -> Mapping:
+        """Read a checkpoint.
+
+        Raises:
+            ValueError: it is of another method, backbone, shape or setting: what to pass.
+        """
+        checkpoint = load_checkpoint(str(path))
+        self._check_origin(checkpoint, path)
+        self._check_shapes(checkpoint["state_dict"], path)
+        self._check_options(checkpoint, path)
+        return checkpoint
+
+    def _check_origin(self, checkpoint: Mapping, path: Path) -> None:
+        found = checkpoint.get("trainer", self.cfg.TRAINER.NAME)
+        if found != self.cfg.TRAINER.NAME:
+            raise ValueError(f"{path} holds prompts of {found}: pass --trainer {found}.")
+        origin = checkpoint.get("backbone", {})
+        if origin.get("sha256", self.backbone.sha256) != self.backbone.sha256:
+            raise ValueError(
+                f'{path} holds prompts for backbone "{origin["name"]}", and these weights are '
+                f'another ("{self.backbone.name}"): set MODEL.BACKBONE.NAME to the one trained on.'
+            )
+
+    def _check_shapes(self, state: Mapping[str, Tensor], path: Path) -> None:
+        own = self.model.prompt_learner.state_dict()
+        expected, found = (
+            {name: tuple(value.shape) for name, value in tensors.items()}
+            for tensors in (own, state)
+        )
+        if expected != found:
+            raise ValueError(
+                f"{path} holds other prompts than this configuration asks for: expected "
+                f"{_shapes(expected)}; found {_shapes(found)}. Use the configuration of the "
+                "training run (N_CTX, PROMPT_DEPTH, LOW_RANK, RANK, SHARED_UP, the backbone)."
+            )
+
+    def _check_options(self, checkpoint: Mapping, path: Path) -> None:
+        """Evaluate prompts as they were trained: CTX_INIT or UDC must not change silently."""
+        if "config" not in checkpoint:
+            return
+        trained = CfgNode.load_cfg(checkpoint["config"]).TRAINER[self.node]
+        for key, value in self.options.items():
+            was = trained.get(key, self.added_options.get(key, value))
+            if key not in self.training_only and was != value:
+                raise ValueError(
+                    f"{path} was trained with TRAINER.{self.node}.{key} {was}, and this run has "
+                    f"{value}: pass TRAINER.{self.node}.{key} {was}."
+                )
+
+
+def _shapes(shapes: Mapping[str, tuple[int, ...]]) -> str:
+    return ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items()) or "nothing"
