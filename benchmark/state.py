@@ -1,4 +1,4 @@
-"""What an output folder holds: nothing, a run begun or finished, or one of another configuration.
+"""Tell what an output folder holds: nothing, a run begun or finished, or another run.
 
 A run is finished when its results.json is there, which train.py writes last and at once. Two runs
 are the same when everything agrees that their figures depend on; `fingerprint` is its hash.
@@ -22,19 +22,19 @@ from yacs.config import CfgNode
 import datasets
 import train
 import trainers
-from benchmark.runs import learns
+from benchmark.plan import learns
 from trainers.config import flatten, setup_cfg, value_of
 from trainers.output import MAY_DIFFER
 
 # Keys that no figure depends on. (With workers or without, other augmentations are drawn, but from
 # the same distribution.)
 WITHOUT_EFFECT = {*MAY_DIFFER, "DATALOADER.NUM_WORKERS"}
-# Keys that the figures of a method that learns nothing do not depend on either.
+# Keys that the figures of a method without training do not depend on either.
 OF_TRAINING = ("OPTIM.", "TRAIN.", "DATALOADER.TRAIN", "DATASET.NUM_SHOTS", "INPUT.TRANSFORMS")
-# What train.py leaves in a folder before there is a checkpoint to go on from.
+# What train.py leaves in a folder before there is a checkpoint to resume from.
 LEFTOVERS = ("config.yaml", "tensorboard", "prompt_learner")
 
-ASIDE = re.compile(r"-\d{8}-\d{6}(-\d+)?$")  # how the name of what was laid aside ends
+ASIDE = re.compile(r"-\d{8}-\d{6}(-\d+)?$")  # ends the name of what was set aside
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class State:
 
 
 def identity(config: Mapping) -> dict:
-    """What makes a run the run it is: flat keys to plain values, without those WITHOUT_EFFECT.
+    """Return what makes a run this run: flat keys to plain values, without those WITHOUT_EFFECT.
 
     Of TRAINER only the method's own node counts. Keys that a record lacks, because it is older,
     have their defaults.
@@ -65,7 +65,7 @@ def identity(config: Mapping) -> dict:
 
 
 def _own_keys(trainer: str) -> str:
-    """How the method's own keys begin; of a method that is not known here all nodes count."""
+    """Return the prefix of the method's own keys; of an unknown method all nodes count."""
     known = trainer in TRAINER_REGISTRY.registered_names()
     node = getattr(TRAINER_REGISTRY.get(trainer), "node", "") if known else ""
     return f"TRAINER.{node}." if node else "TRAINER."
@@ -80,19 +80,19 @@ def _defaults() -> dict:
 
 
 def fingerprint(config: Mapping) -> str:
-    """Twelve hexadecimal digits for a configuration's identity."""
+    """Return twelve hexadecimal digits for a configuration's identity."""
     return hashlib.sha256(json.dumps(identity(config)).encode()).hexdigest()[:12]
 
 
 def differences(before: Mapping, now: Mapping) -> dict[str, tuple]:
-    """Keys in which two configurations' identities differ, with both values."""
+    """Return the keys in which two configurations' identities differ, with both values."""
     old, new = identity(before), identity(now)
     keys = sorted(set(old) | set(new))
     return {k: (old.get(k), new.get(k)) for k in keys if old.get(k) != new.get(k)}
 
 
 def expected(arguments: Sequence[str]) -> CfgNode:
-    """The configuration that train.py would run with."""
+    """Return the configuration that train.py would run with."""
     return _expected(tuple(arguments))
 
 
@@ -102,7 +102,7 @@ def _expected(arguments: tuple[str, ...]) -> CfgNode:
 
 
 def examine(folder: Path, config: Mapping) -> State:
-    """What is in a folder, for a run of this configuration."""
+    """Tell what is in a folder, for a run of this configuration."""
     finished = (folder / "results.json").exists()
     if not finished and not list(folder.glob("*/checkpoint")):
         return State("begun" if any(folder.glob("*")) else "new")
@@ -112,13 +112,13 @@ def examine(folder: Path, config: Mapping) -> State:
         before = yaml.safe_load((folder / "config.yaml").read_text())
     changed = differences(before, config)
     if changed:
-        said = ", ".join(f"{key} {was} there, {now} here" for key, (was, now) in changed.items())
-        return State("changed", said)
+        text = ", ".join(f"{key} {was} there, {now} here" for key, (was, now) in changed.items())
+        return State("changed", text)
     return State("finished" if finished else "resumable")
 
 
 def clear(folder: Path) -> None:
-    """Take away what a run left that ended before its first checkpoint; its log stays."""
+    """Delete what a run left that ended before its first checkpoint; its log stays."""
     for name in LEFTOVERS:
         path = folder / name
         if path.is_dir():
@@ -128,7 +128,7 @@ def clear(folder: Path) -> None:
 
 
 def set_aside(folder: Path) -> Path | None:
-    """Make room for a fresh start: what is there moves to a name with its date; returns that."""
+    """Move what is there to a name with its date, and return that."""
     if not folder.exists():
         return None
     date = time.strftime("%Y%m%d-%H%M%S", time.localtime(folder.stat().st_mtime))

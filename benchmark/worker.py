@@ -1,4 +1,4 @@
-"""One process: a training and the tests of its prompts, one call of train.py after the other.
+"""Run in one process a training and the tests of its prompts, one call of train.py after another.
 
 Or the trainings of several seeds, which are stepped together, and then the tests of them all.
 
@@ -58,21 +58,21 @@ class Outcome:
 def work(
     calls: Sequence[Call], gpu: str | None, aside: bool, sender: Connection, alive: Connection
 ) -> None:
-    """Make the calls in order; send an Outcome for each, or BUSY if another runner has them.
+    """Make the calls in order; send an Outcome per call, or BUSY if another runner has them.
 
     Args:
         calls: those of one folder, the training first; or of several in one group.
         gpu: its number, the only one that the process will see; None: leave them as they are.
-        aside: lay runs of another configuration aside instead of refusing.
+        aside: set runs of another configuration aside instead of refusing them.
         alive: a pipe that ends when the runner does.
     """
-    # Or each process of a loader would be started anew by this one's server, importing PyTorch.
+    # Or each process of a loader would be started again by this one's server, importing PyTorch.
     multiprocessing.set_start_method("fork", force=True)
     os.setpgid(0, 0)  # Ctrl-C reaches the runner alone, which then asks once for an orderly end
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     threading.Thread(target=_end_with, args=(alive,), daemon=True).start()
-    # A runner that is gone hears nothing; what was done stays done.
+    # A runner that is gone receives nothing; what was done stays done.
     with ExitStack() as held, suppress(BrokenPipeError):
         folders = dict.fromkeys(call.folder.parent for call in calls)
         if not all(held.enter_context(claim(folder)) for folder in folders):
@@ -120,7 +120,7 @@ def _outcomes(calls: Sequence[Call], aside: bool) -> Iterator[Outcome]:
 
 
 def _groups(calls: Sequence[Call], aside: bool) -> list[tuple[str, list[Call]]]:
-    """The trainings of a group, two or more at a time, that are new or go on at the same step."""
+    """Return the trainings of a group, two or more at a time, that are new or at the same step."""
     from trainers.output import latest
 
     groups = defaultdict(list)
@@ -139,8 +139,7 @@ def _perform(call: Call, aside: bool) -> Outcome:
 
 
 def _prepare(call: Call, aside: bool) -> Outcome | str:
-    """What is to be done for a call: nothing, with this outcome; or a run that is new or resumable,
-    for which all is ready."""
+    """Prepare a call: return its outcome if nothing is to be done, else "new" or "resumable"."""
     # Imported here and below, for clip asks for GPUs: that must come after CUDA_VISIBLE_DEVICES.
     from benchmark.state import clear, examine, expected
     from trainers import locks
@@ -165,13 +164,13 @@ def _prepare(call: Call, aside: bool) -> Outcome | str:
 
 
 def _is_older(folder: Path, training: Path) -> bool:
-    """Whether a test is from before the training that lies there now."""
+    """Tell whether a test is from before the training that lies there now."""
     tested, trained = (path / "results.json" for path in (folder, training))
     return trained.exists() and tested.stat().st_mtime < trained.stat().st_mtime
 
 
 def _make_room(call: Call, state: str) -> None:
-    """Lay aside a run of another configuration, and what was tested with prompts not there now."""
+    """Set aside a run of another configuration, and tests of prompts that are not there now."""
     from benchmark.state import ASIDE, set_aside
     from trainers import locks
 
@@ -186,12 +185,12 @@ def _make_room(call: Call, state: str) -> None:
 def refusal(folder: Path, differing: str) -> str:
     return (
         f"{folder} holds a run of another configuration ({differing}): pass another --output, or "
-        "--set-aside to keep that run under a dated name and run anew."
+        "--set-aside to keep that run under a dated name and run again."
     )
 
 
 def _train(call: Call, state: str) -> Outcome:
-    """`python train.py ...` in this process; what it says is in the folder's log.txt."""
+    """Call `python train.py ...` in this process; its output is in the folder's log.txt."""
     import train
 
     arguments = _arguments(call, state)
@@ -203,9 +202,9 @@ def _train(call: Call, state: str) -> Outcome:
 
 
 def _train_together(calls: Sequence[Call], state: str) -> list[Outcome]:
-    """Trainings at the same step; returns outcomes of those that are finished, or stopped.
+    """Train what is at the same step; return outcomes of those that are finished, or stopped.
 
-    Where it failed, the others are left to be trained apart, and then say themselves what is wrong.
+    After a failure the others are left to be trained separately, and then report what is wrong.
     """
     import train
 
@@ -214,7 +213,7 @@ def _train_together(calls: Sequence[Call], state: str) -> list[Outcome]:
     left = [call for call in calls if call not in finished]
     if left and kind == "failed":
         names = ", ".join(call.folder.parent.name for call in left)
-        print(f"\n{calls[0].group}: {names} go on apart. {reason}", file=sys.stderr)
+        print(f"\n{calls[0].group}: {names} are trained separately. {reason}", file=sys.stderr)
     outcomes = [Outcome(call.folder, "finished") for call in finished]
     if kind == "stopped":
         outcomes += [Outcome(call.folder, kind, reason, detail) for call in left]
@@ -222,7 +221,7 @@ def _train_together(calls: Sequence[Call], state: str) -> list[Outcome]:
 
 
 def _ending(main: Callable[[Sequence], None], arguments: Sequence) -> tuple[str, str, str]:
-    """Call a main of train.py; how it ended, as the kind, reason and detail of an Outcome."""
+    """Call a main of train.py; return the kind, reason and detail of an Outcome."""
     from trainers.lifecycle import STOPPED
 
     said = io.StringIO()
@@ -244,6 +243,6 @@ def _is_finished(call: Call) -> bool:
 
 
 def _arguments(call: Call, state: str) -> list[str]:
-    """Those of the call; to go on, --resume takes the place of --output-dir."""
+    """Return those of the call; to resume, --resume takes the place of --output-dir."""
     flag = "--resume" if state == "resumable" else "--output-dir"
     return [flag if word == "--output-dir" else word for word in call.arguments]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.runs import Run
+from benchmark.plan import Run
 from benchmark.state import expected
 
 TINY = """

@@ -3,7 +3,7 @@
 import pytest
 
 from benchmark import protocol
-from benchmark.runs import expand
+from benchmark.plan import expand
 from benchmark.speed import projection
 
 BASE = {  # base classes of the eleven data sets
