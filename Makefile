@@ -1,17 +1,17 @@
-# For a fresh machine: `make demo`, `make rehearsal`, `make test`. All make .venv first.
+# For a fresh machine: `make demo`, `make smoke-test`, `make test`. All make .venv first.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 
-.PHONY: demo rehearsal test lint install clean
+.PHONY: demo smoke-test test lint install clean
 
 demo: $(READY)
 	$(BIN)/python -m benchmark.demo
 
 # All protocols on the demo world, up to the page: what to run before spending GPU days.
-rehearsal: $(READY)
-	$(BIN)/python -m benchmark.rehearsal
+smoke-test: $(READY)
+	$(BIN)/python -m benchmark.smoke_test
 
 test: $(READY)
 	$(BIN)/python -m pytest

@@ -1,15 +1,17 @@
-"""The main job on the demo world: `python -m benchmark.demo`.
+"""Run the main job on the demo world: `python -m benchmark.demo`.
 
 16-shot base-to-new with zero-shot CLIP, IVLP and MMLoP, seeds 1 to 3 (zero-shot CLIP depends on no
 seed and runs once): the protocol base2new with fewer epochs. Prints its table.
 """
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 
-from benchmark import report, run
-from benchmark.state import set_aside
+from benchmark import run
+from benchmark.report import report
+from experiment.run_state import set_aside
 
 PROTOCOL = ["base2new", "--root", "demo", "--trainers", "ZeroshotCLIP,IVLP,MMLoP"]
 SETTINGS = ["OPTIM.MAX_EPOCH", "15"]  # under four minutes on 2 cores
@@ -27,9 +29,11 @@ def main() -> None:
     if aside:
         print(f"{args.output} held earlier runs: they are now in {aside}; none is reused.")
     flags = ["--output", str(args.output), "--seeds", args.seeds, "--jobs", args.jobs]
-    words = run.parse_args([*PROTOCOL, *flags, *SETTINGS])
-    status = run.execute(run.plan(words), words, lambda _: "python -m benchmark.demo")
-    report.report(args.output, ["base2new"], "terminal", words.seeds)
+    words = [*PROTOCOL, *flags, "--retry-failed", *SETTINGS]
+    retry = shlex.join(["python", "-m", "benchmark.run", *words])
+    parsed = run.parse_args([word for word in words if word != "--retry-failed"])
+    status = run.execute(run.plan(parsed), parsed, retry)
+    report(args.output, ["base2new"], "terminal", parsed.seeds)
     print(f"\nA page of all runs: python -m benchmark.report {args.output} --format html")
     sys.exit(status)
 

@@ -1,21 +1,22 @@
-"""The runs that a protocol asks for: calls of train.py, each with a folder of its own.
+"""Expand a protocol into runs: calls of train.py, each with a folder of its own.
 
     OUT/<trained on>/<classes>/shots_<k>/<method>/<settings>/seed<s>/{train, test_...}
 
 All that belongs to one set of prompts lies in one seed folder. The folder is the same whichever
-protocol asks for the run, so that what two tables need is run once.
+protocol asks for the run, and in whichever order its options stand: what two tables need is run
+once.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from dassl.engine import TRAINER_REGISTRY
-
 from benchmark.protocol import Protocol
-from trainers.config import CONFIGS
+from experiment.config import CONFIGS
+from trainers import requires_training
 
-UNTRAINED_SEEDS = (1,)  # always the same, whatever seeds the other methods have
+UNTRAINED_SEEDS = (1,)  # of methods without training, whatever seeds the others have
 FALLBACK = "base2new"  # settings of a method without a file for the protocol
 
 
@@ -26,11 +27,11 @@ class Run:
     Attributes:
         row: label of the row.
         trainer: registry name.
-        options: KEY VALUE pairs of the protocol and the row.
+        options: KEY VALUE pairs of the protocol and the row (which wins), sorted by key.
         config: the method's YAML.
         trained_on: stem of the data set that the prompts come from.
         dataset, classes: what is evaluated.
-        shots: images per class; 0 for a method that learns nothing.
+        shots: images per class; 0 for a method without training.
         folder: of its output, below the runner's.
         training: folder of the training whose prompts it tests; None: this is the training.
     """
@@ -49,10 +50,10 @@ class Run:
 
     @property
     def trains(self) -> bool:
-        return self.training is None and learns(self.trainer)
+        return self.training is None and requires_training(self.trainer)
 
     def of_training(self) -> "Run":
-        """The training whose prompts this run tests; a training is its own."""
+        """Return the training whose prompts this run tests; a training is its own."""
         if self.training is None:
             return self
         return replace(
@@ -64,7 +65,7 @@ class Run:
         )
 
     def arguments(self, root: str, output: Path, extra: Sequence[str] = ()) -> list[str]:
-        """What follows `python train.py`; `extra` KEY VALUE pairs come last and win."""
+        """Return what follows `python train.py`; `extra` KEY VALUE pairs come last and win."""
         flags = {
             "--root": "" if root == "demo" else root,
             "--seed": str(self.seed),
@@ -76,24 +77,17 @@ class Run:
         words = [word for flag, value in flags.items() if value for word in (flag, value)]
         if self.training is not None:
             words.append("--eval-only")
-            if learns(self.trainer):
+            if requires_training(self.trainer):
                 words += ["--model-dir", str(output / self.training)]
         pairs = ["DATASET.NUM_SHOTS", str(self.shots)] if self.shots else []
         pairs += ["DATASET.SUBSAMPLE_CLASSES", self.classes]
         if self.trains:
-            pairs += ["TRAIN.CHECKPOINT_FREQ", "1"]  # what is killed goes on from its last epoch
+            pairs += ["TRAIN.CHECKPOINT_FREQ", "1"]  # an interrupted run resumes at its last epoch
         return [*words, *pairs, *self.options, *extra]
 
 
-def learns(trainer: str) -> bool:
-    """Whether a method is trained, as its class says; one that is not known here is."""
-    if trainer not in TRAINER_REGISTRY.registered_names():
-        return True
-    return getattr(TRAINER_REGISTRY.get(trainer), "learns", True)
-
-
 def settings(trainer: str, stem: str, shots: int) -> Path:
-    """The YAML of a method for a protocol (and its shots, where they matter), or for base-to-new.
+    """Return a method's YAML for a protocol (and its shots, if they matter), or for base-to-new.
 
     Raises:
         FileNotFoundError: the method has neither.
@@ -110,7 +104,7 @@ def settings(trainer: str, stem: str, shots: int) -> Path:
 
 
 def fits(trainer: str, stem: str) -> bool:
-    """Whether a method has settings for a protocol."""
+    """Tell whether a method has settings for a protocol."""
     try:
         return settings(trainer, stem, 0).is_file()
     except FileNotFoundError:
@@ -118,23 +112,23 @@ def fits(trainer: str, stem: str) -> bool:
 
 
 def expand(protocol: Protocol) -> list[Run]:
-    """All runs of a protocol, each training in front of its tests.
+    """Return all runs of a protocol, each training before its tests.
 
-    A method that learns nothing depends on neither seed nor shots: it runs once.
+    A method without training depends on neither seed nor shots: it runs once.
     """
     return [
         run
         for label, (trainer, options) in protocol.rows.items()
         for dataset in protocol.train.datasets
-        for shots in (protocol.shots if learns(trainer) else (0,))
-        for seed in (protocol.seeds if learns(trainer) else UNTRAINED_SEEDS)
+        for shots in (protocol.shots if requires_training(trainer) else (0,))
+        for seed in (protocol.seeds if requires_training(trainer) else UNTRAINED_SEEDS)
         for run in _chain(protocol, label, trainer, options, dataset, shots, seed)
     ]
 
 
 def _chain(protocol, label, trainer, options, dataset, shots, seed) -> list[Run]:
-    """A training and the tests of its prompts, all below one folder."""
-    options = (*protocol.options, *options)
+    """Return a training and the tests of its prompts, all below one folder."""
+    options = _sorted(*protocol.options, *options)
     config = settings(trainer, protocol.config, shots)
     classes = protocol.train.classes
     home = Path(dataset, classes, f"shots_{shots}", _slug(trainer, options), config.stem)
@@ -156,7 +150,16 @@ def _chain(protocol, label, trainer, options, dataset, shots, seed) -> list[Run]
     ]
 
 
+def _sorted(*pairs: str) -> tuple[str, ...]:
+    """Sort KEY VALUE pairs by their keys; of two with one key the later counts."""
+    options = dict(zip(pairs[::2], pairs[1::2], strict=True))
+    return tuple(word for pair in sorted(options.items()) for word in pair)
+
+
 def _slug(trainer: str, options: Sequence[str]) -> str:
-    """A folder name for a method with overrides, such as MMLoP-RANK_2."""
-    pairs = zip(options[::2], options[1::2], strict=True)
-    return "-".join([trainer, *(f"{key.rsplit('.', 1)[-1]}_{value}" for key, value in pairs)])
+    """Name the folder of a method with overrides, such as MMLoP-RANK_2 or MMLoP-ViT-B-32."""
+    parts = [trainer]
+    for key, value in zip(options[::2], options[1::2], strict=True):
+        value = re.sub(r"[^\w.+-]+", "-", value) or "none"
+        parts.append(value if key == "MODEL.BACKBONE.NAME" else f"{key.rpartition('.')[2]}_{value}")
+    return "-".join(parts)

@@ -1,8 +1,9 @@
-"""Protocols: what makes up a table. `configs/protocols/*.yaml` say it, `benchmark.runs` expands it.
+"""Read protocols: a table as data, one per file of `configs/protocols`.
 
 A protocol trains every row (a method, or a method with overrides) on some data sets, for each seed
 and number of shots, and tests the trained prompts, on the same data sets or on others. With the
 root "demo" the data sets are the demo world and its variants, and the settings `demo.yaml`.
+`benchmark.plan` expands it into runs.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,7 +14,7 @@ from pathlib import Path
 import yaml
 from dassl.engine import TRAINER_REGISTRY
 
-from trainers.config import CONFIGS
+from experiment.config import CONFIGS
 
 PROTOCOLS = CONFIGS / "protocols"
 TABLES = ("base2new", "transfer", "few_shot")
@@ -24,8 +25,12 @@ ORDER = (
     "domain_generalization",
     "cross_dataset",
     "few_shot",
-    "ablation_components",
-    "ablation_rank",
+    "components",
+    "sensitivity_rank",
+    "sensitivity_length",
+    "sensitivity_depth",
+    "few_shot_vit_b32",
+    "logits_loss",
 )
 
 
@@ -43,6 +48,7 @@ class Protocol:
 
     Attributes:
         name: stem of its file.
+        paper: its tables and figures in the paper, if any.
         table: how the report reads it, one of TABLES.
         rows: label to (trainer, KEY VALUE overrides).
         varies: the rows are variants of one method, so that no other can be asked for.
@@ -55,6 +61,7 @@ class Protocol:
 
     name: str
     title: str
+    paper: str
     table: str
     rows: Mapping[str, tuple[str, tuple[str, ...]]]
     varies: bool
@@ -69,29 +76,29 @@ class Protocol:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The data sets of the table: trained on, then tested on."""
+        """Return the data sets of the table: trained on, then tested on."""
         tested = () if self.same else self.test.datasets
         return tuple(dict.fromkeys((*self.train.datasets, *tested)))
 
 
 def names() -> list[str]:
-    """The protocols of this repository, in the order of the paper."""
+    """List the protocols of this repository, in the order of the paper."""
     found = sorted(path.stem for path in PROTOCOLS.glob("*.yaml"))
     return sorted(found, key=lambda name: ORDER.index(name) if name in ORDER else len(ORDER))
 
 
 @cache
 def dataset_stems() -> dict[str, str]:
-    """The stem of each file in configs/datasets by the registry name of its data set."""
+    """Map the registry name of each data set to the stem of its file in configs/datasets."""
     paths = sorted((CONFIGS / "datasets").glob("*.yaml"))
     return {yaml.safe_load(path.read_text())["DATASET"]["NAME"]: path.stem for path in paths}
 
 
 def load(name: str, demo: bool = False) -> Protocol:
-    """A protocol by its name or the path of its YAML.
+    """Read a protocol by its name or the path of its YAML.
 
     Raises:
-        ValueError, FileNotFoundError: no such protocol, or one that says what cannot be.
+        ValueError, FileNotFoundError: no such protocol, or a value in it that cannot be.
     """
     path = Path(name) if name.endswith(".yaml") else PROTOCOLS / f"{name}.yaml"
     if not path.is_file():
@@ -100,7 +107,7 @@ def load(name: str, demo: bool = False) -> Protocol:
     try:
         return _read(path.stem, content, demo)
     except KeyError as error:
-        raise ValueError(f"Protocol {path} says nothing of {error}.") from error
+        raise ValueError(f"Protocol {path} lacks the key {error}.") from error
     except (TypeError, ValueError, AttributeError) as error:
         raise ValueError(f"Protocol {path}: {error}") from error
 
@@ -114,16 +121,18 @@ def _read(name: str, content: dict, demo: bool) -> Protocol:
         raise ValueError(f'table is "{content["table"]}": choose {", ".join(TABLES)}')
     trained, tested = content["train"]["datasets"], content.get("test", {}).get("datasets", [])
     same = tested == SAME
+    there = content["demo"] if demo else {}
     if demo:
-        trained, tested = content["demo"]["train"], content["demo"].get("test", [])
+        trained, tested = there["train"], there.get("test", [])
     protocol = Protocol(
         name=name,
-        title=content["title"],
+        title=there.get("title", content["title"]),
+        paper=content.get("paper", ""),
         table=content["table"],
         rows=_rows(content["trainers"], content.get("rows")),
         varies="rows" in content,
         config="demo" if demo else content["config"],
-        options=_pairs(content.get("options", {})),
+        options=_pairs(there.get("options", content.get("options", {}))),
         seeds=tuple(content["seeds"]),
         shots=tuple(content["shots"]),
         train=Stage(tuple(trained), content["train"]["classes"]),
@@ -155,7 +164,7 @@ def select(
     seeds: Sequence[int] = (),
     shots: Sequence[int] = (),
 ) -> Protocol:
-    """The part of a protocol that is asked for; what is not named stays as it is.
+    """Return the part of a protocol that is asked for; what is not named stays as it is.
 
     `trainers` may be any registered ones, or "all" that have settings; `seeds` any; data sets and
     shots are the protocol's. A data set that is tested on brings its training along.

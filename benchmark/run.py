@@ -1,31 +1,35 @@
 """Run protocols: `python -m benchmark.run base2new --root DATA --output OUT [KEY VALUE ...]`.
 
 A protocol is a name of configs/protocols or a YAML of your own; "--root demo" runs it on the demo
-world. Lists are written 1,2,3. Finished runs are skipped, interrupted ones go on, a run of another
-configuration is refused. KEY VALUE pairs at the end go to every run. OUT/failures.json records what
-failed; `python -m benchmark.report OUT` makes the tables.
+world. Lists are written 1,2,3. Finished runs are skipped, interrupted ones resumed, runs of another
+configuration refused. KEY VALUE pairs at the end go to every run. OUT/failures.json records what
+failed, and --retry-failed repeats it; `python -m benchmark.report OUT` makes the tables.
 """
 
 import argparse
-import fcntl
 import json
 import os
 import shlex
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from dassl.utils import write_json
+from filelock import FileLock
 
 from benchmark import protocol as protocols
+from benchmark.plan import Run, expand
 from benchmark.protocol import Protocol
 from benchmark.runner import Runner
-from benchmark.runs import Run, expand, learns
-from benchmark.state import examine, expected
+from benchmark.summary import findings, relative, workload_table
 from benchmark.worker import Call, Outcome
-from trainers.together import steps_together
+from experiment.cli import expected
+from experiment.multi_seed import is_multi_seed
+from experiment.run_state import examine
+from trainers import requires_training
+
+RETRY = "add --retry-failed"
 
 
 def comma(text: str) -> list[str]:
@@ -61,16 +65,21 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--set-aside",
         action="store_true",
-        help="keep runs of another configuration under a dated name, and run anew",
+        help="keep runs of another configuration under a dated name, and run again",
     )
-    parser.add_argument("--dry-run", action="store_true", help="print the commands, run nothing")
+    parser.add_argument(
+        "--retry-failed", action="store_true", help="only what OUT/failures.json lists"
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="print the commands and what they take, run nothing"
+    )
     args = parser.parse_intermixed_args(argv)
     args.protocols, args.pairs = _split(args.words)
     return args
 
 
 def _split(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Names of protocols, then KEY VALUE pairs; keys are written SECTION.KEY."""
+    """Split names of protocols from KEY VALUE pairs; keys are written SECTION.KEY."""
     for index, word in enumerate(words):
         if word.split(".")[0].isupper():
             return list(words[:index]), list(words[index:])
@@ -78,7 +87,7 @@ def _split(words: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def select(args: argparse.Namespace) -> list[Protocol]:
-    """The protocols asked for, or the part of each."""
+    """Return the protocols asked for, or the part of each."""
     asked = (args.trainers, args.datasets, args.seeds, args.shots)
     found = [protocols.load(name, demo=args.root == "demo") for name in args.protocols]
     for protocol in found:
@@ -90,27 +99,38 @@ def select(args: argparse.Namespace) -> list[Protocol]:
 
 
 def plan(args: argparse.Namespace) -> list[tuple[Run, Call]]:
-    """All runs and their calls of train.py; one that several protocols need stands once.
+    """Return all runs and their calls of train.py; one that several protocols need stands once.
 
     Raises:
         ValueError, FileNotFoundError: what was asked for is not there.
     """
-    output = args.output.resolve()
-    runs: dict[Path, tuple[Run, Call]] = {}
+    runs: dict[Path, Run] = {}
     for run in (run for protocol in select(args) for run in expand(protocol)):
-        if args.only and (run.training is None) != (args.only == "train"):
-            continue
-        arguments = tuple(run.arguments(args.root, output, args.pairs))
-        call = Call(arguments, output / run.folder, run.trains)
-        if args.together and args.only != "test" and steps_together(run.trainer):
-            call = replace(call, group=call.folder.parents[1])
-        if run.training and learns(run.trainer):
-            needed = run.of_training().arguments(args.root, output, args.pairs)
-            call = replace(call, needs=output / run.training, needed=tuple(needed))
-        runs.setdefault(run.folder, (run, call))
+        if not args.only or (run.training is None) == (args.only == "train"):
+            runs.setdefault(run.folder, run)
     if not runs:
         raise ValueError("There is nothing to run: no protocol asked for has such a step.")
-    return list(runs.values())
+    if args.retry_failed:
+        failed = read_failures(args.output)
+        runs = {folder: run for folder, run in runs.items() if str(folder) in failed}
+        if not runs:
+            raise ValueError(
+                f"There is nothing to retry: {args.output / 'failures.json'} lists no run of "
+                "what was asked for."
+            )
+    return [(run, _call(run, args)) for run in runs.values()]
+
+
+def _call(run: Run, args: argparse.Namespace) -> Call:
+    output = args.output.resolve()
+    arguments = tuple(run.arguments(args.root, output, args.pairs))
+    call = Call(arguments, output / run.folder, run.trains)
+    if args.together and args.only != "test" and is_multi_seed(run.trainer):
+        call = replace(call, group=call.folder.parents[1])
+    if run.training and requires_training(run.trainer):
+        needed = run.of_training().arguments(args.root, output, args.pairs)
+        call = replace(call, needs=output / run.training, needed=tuple(needed))
+    return call
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -118,33 +138,41 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         planned = plan(args)
         for _, call in planned:
-            expected(call.arguments)  # a wrong key is said now, and once
+            expected(call.arguments)  # a wrong key is reported now, and once
+        if args.dry_run:
+            dry_run(planned, args)
+            return
     except (ValueError, TypeError, OSError) as error:
-        sys.exit(_stop(error))
-    if args.dry_run:
-        for _, call in planned:
-            print(shlex.join(["python", "train.py", *map(_relative, call.arguments)]))
-        print(f"# {count(planned)}; {_state(planned)}", file=sys.stderr)
-        return
-    sys.exit(execute(planned, args, lambda runs: _command(args, runs)))
+        print(f"benchmark.run: {error}", file=sys.stderr)
+        sys.exit(2)
+    sys.exit(execute(planned, args))
 
 
-def _stop(error: Exception) -> int:
-    print(f"benchmark.run: {error}", file=sys.stderr)
-    return 2
+def dry_run(planned: Sequence[tuple[Run, Call]], args: argparse.Namespace) -> None:
+    """Print the commands, then on stderr what each protocol takes."""
+    for _, call in planned:
+        print(shlex.join(["python", "train.py", *map(relative, call.arguments)]))
+    parts = {}
+    for protocol in select(args):
+        own = {run.folder for run in expand(protocol)}
+        label = f"{protocol.name} ({protocol.paper})" if protocol.paper else protocol.name
+        parts[label] = [(run, call) for run, call in planned if run.folder in own]
+    try:
+        takes = workload_table(parts)
+    except ValueError as error:
+        takes = str(error)
+    print(f"{takes}\n{count(planned)}; {_state(planned)}", file=sys.stderr)
 
 
 def execute(
-    planned: Sequence[tuple[Run, Call]],
-    args: argparse.Namespace,
-    again: Callable[[Sequence[Run]], str],
+    planned: Sequence[tuple[Run, Call]], args: argparse.Namespace, retry: str = RETRY
 ) -> int:
-    """Run what is not finished, and say what failed.
+    """Run what is not finished; print what was found and what failed.
 
     Args:
         planned: runs and their calls.
         args: output, gpus, jobs, set_aside.
-        again: the command that repeats some runs, all without any.
+        retry: what a user does to repeat just the failed runs.
 
     Returns:
         The exit status: 0, 1 with failures, 130 interrupted.
@@ -155,34 +183,38 @@ def execute(
     outcomes = Runner(gpus, jobs, args.set_aside).run([call for _, call in planned])
     failed = [outcome for outcome in outcomes.values() if outcome.kind == "failed"]
     record(args.output, outcomes)
-    if len(outcomes) < len(planned):
-        print(f"Interrupted. To go on: {again(())}", file=sys.stderr)
-        return 130
-    if not failed:
-        return 0
-    print(f"\n{len(failed)} of {len(planned)} runs failed:", file=sys.stderr)
+    print(findings(planned, outcomes, args.output))
+    if failed:
+        print(f"\n{len(failed)} of {len(planned)} runs failed:", file=sys.stderr)
     for outcome in failed:
-        print(f"  {_relative(str(outcome.folder))}: {outcome.reason}", file=sys.stderr)
-    runs = [run for run, call in planned if outcomes[call.folder].kind == "failed"]
-    print(f"To repeat just these: {again(runs)}", file=sys.stderr)
-    return 1
+        print(f"  {relative(outcome.folder)}: {outcome.reason}", file=sys.stderr)
+    if len(outcomes) < len(planned):
+        print("Interrupted. To resume, repeat the command.", file=sys.stderr)
+        return 130
+    if failed:
+        print(f"To repeat just these: {retry}", file=sys.stderr)
+    return 1 if failed else 0
 
 
 def count(planned: Sequence[tuple[Run, Call]]) -> str:
-    """How many trainings and evaluations; each training ends with an evaluation."""
+    """Count trainings and evaluations; each training ends with an evaluation."""
     trainings = sum(run.trains for run, _ in planned)
     return f"trainings: {trainings}, evaluations: {len(planned)} (a training ends with one)"
 
 
 def _state(planned: Sequence[tuple[Run, Call]]) -> str:
     kinds = [examine(call.folder, expected(call.arguments)).kind for _, call in planned]
-    said = {"finished": "finished", "resumable": "to go on", "changed": "of another configuration"}
-    parts = [f"{kinds.count(kind)} {word}" for kind, word in said.items() if kind in kinds]
+    words = {
+        "finished": "finished",
+        "resumable": "to be resumed",
+        "changed": "of another configuration",
+    }
+    parts = [f"{kinds.count(kind)} {word}" for kind, word in words.items() if kind in kinds]
     return ", ".join(parts) or "none finished"
 
 
 def chosen_gpus(asked: Sequence[str] | None) -> list[str]:
-    """The GPUs asked for, or all; where CUDA_VISIBLE_DEVICES is set, numbers count within it.
+    """Return the GPUs asked for, or all; numbers count within CUDA_VISIBLE_DEVICES, if it is set.
 
     Raises:
         ValueError: a number beyond those.
@@ -202,60 +234,26 @@ def chosen_gpus(asked: Sequence[str] | None) -> list[str]:
     return [visible[int(number)] for number in asked] if asked else visible
 
 
+def read_failures(output: Path) -> dict[str, dict[str, str]]:
+    """Read OUT/failures.json: the folder of each failed run, with the reason."""
+    path = output / "failures.json"
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
 def record(output: Path, outcomes: dict[Path, Outcome]) -> None:
     """Write OUT/failures.json: what failed, less what has ended well since."""
     output.mkdir(parents=True, exist_ok=True)
-    path = output / "failures.json"
-    with open(output / ".lock", "a") as lock:
-        with suppress(OSError):  # a file system without locks
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        failures = json.loads(path.read_text()) if path.exists() else {}
+    with FileLock(output / ".failures.lock"):
+        failures = read_failures(output)
         for folder, outcome in outcomes.items():
             name = os.path.relpath(folder, output.resolve())
             failures.pop(name, None)
             if outcome.kind == "failed":
                 failures[name] = {"reason": outcome.reason, "detail": outcome.detail}
         if failures:
-            write_json(failures, str(path))
+            write_json(failures, str(output / "failures.json"))
         else:
-            path.unlink(missing_ok=True)
-
-
-def _command(args: argparse.Namespace, runs: Sequence[Run] = ()) -> str:
-    """This command again, narrowed down to some runs as far as its flags can say it."""
-    names, datasets, shots = args.protocols, args.datasets, args.shots
-    if runs:
-        chosen = dict(zip(names, select(args), strict=True))
-        folders = {run.folder for run in runs}
-        names = [n for n, p in chosen.items() if folders & {r.folder for r in expand(p)}]
-        columns, counts = _once(r.dataset for r in runs), _once(r.shots for r in runs if r.shots)
-        datasets = columns if all(set(columns) <= set(chosen[n].columns) for n in names) else []
-        shots = counts if all(set(counts) <= set(chosen[n].shots) for n in names) else []
-    asked = {
-        "--trainers": _once(run.trainer for run in runs if args.trainers) or args.trainers,
-        "--datasets": datasets,
-        "--seeds": _once(run.seed for run in runs) or args.seeds,
-        "--shots": shots,
-        "--only": [args.only] if args.only else [],
-        "--jobs": [args.jobs] if args.jobs else [],
-        "--gpus": args.gpus or [],
-    }
-    words = ["python", "-m", "benchmark.run", *names, "--root", args.root]
-    words += ["--output", str(args.output)]
-    for flag, values in asked.items():
-        words += [flag, ",".join(map(str, values))] if values else []
-    words += ["--together"] if args.together else []
-    return shlex.join([*words, *args.pairs])
-
-
-def _once(values) -> list:
-    return list(dict.fromkeys(values))
-
-
-def _relative(word: str) -> str:
-    """A path below the current folder without what is above it."""
-    here = f"{Path.cwd()}{os.sep}"
-    return word.removeprefix(here)
+            (output / "failures.json").unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

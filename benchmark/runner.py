@@ -1,4 +1,4 @@
-"""Many runs, several at a time: processes, GPUs, one progress bar, and what failed.
+"""Make many runs, several at a time: processes, GPUs, one progress bar, and what failed.
 
 Every training with its tests is a process of its own, so that its memory is its own; seeds that
 are stepped together are one process. All are forked from one that has imported PyTorch, which takes
@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import NamedTuple
 
 from tqdm import tqdm
 
@@ -25,15 +26,18 @@ from benchmark.worker import BUSY, Call, Outcome, work
 PROCESSES = multiprocessing.get_context("forkserver")
 # Nothing that imports clip: that asks for GPUs, and what is forked afterwards cannot use any.
 PRELOAD = ["torch", "torchvision", "dassl.engine", "torch.utils.tensorboard"]
-EPOCH_LINE = re.compile(r"epoch \[(\d+)/(\d+)\] batch \[(\d+)/(\d+)\]")
+EPOCH_LINE = re.compile(
+    r"epoch \[(\d+)/(\d+)\] batch \[(\d+)/(\d+)\](?:.*? loss \S+ \(([^)\s]+)\))?"
+)
 TEST_SHARE = 0.1  # what a test costs, of a training
 RETRY = 2.0  # seconds until a folder that another runner works on is looked at again
 GRACE = 120.0  # seconds for an interrupted run to save
+SHOWN = 2  # trainings whose epoch and loss the bar shows
 
 
 @dataclass
 class Active:
-    """A process at work on one folder of runs, or one group."""
+    """Hold a process at work on one folder of runs, or one group."""
 
     process: BaseProcess
     calls: list[Call]
@@ -48,7 +52,7 @@ class Runner:
     Attributes:
         gpus: numbers of the GPUs to use, or [None]: the processes see what this one sees.
         jobs: runs at once, spread evenly over the GPUs.
-        aside: lay runs of another configuration aside instead of refusing them.
+        aside: set runs of another configuration aside instead of refusing them.
     """
 
     gpus: Sequence[str | None]
@@ -60,7 +64,7 @@ class Runner:
         """Make all calls; a failing one does not stop the others.
 
         Returns:
-            An outcome for each folder. After Ctrl-C or SIGTERM those not ended are absent.
+            An outcome per folder. After Ctrl-C or SIGTERM those not ended are absent.
         """
         os.environ.setdefault("OMP_NUM_THREADS", "1")  # several runs at once need no more
         PROCESSES.set_forkserver_preload(PRELOAD)
@@ -127,7 +131,7 @@ class Runner:
 
     def _interrupt(self) -> None:
         """Ask all processes to save and end, and wait for them."""
-        print("\nInterrupted: the runs at work save and end.", file=sys.stderr)
+        print("\nInterrupted: the running ones save and end.", file=sys.stderr)
         for active in self._active.values():
             active.process.terminate()
         end = time.monotonic() + GRACE
@@ -138,12 +142,12 @@ class Runner:
 
 
 def slots(gpus: Sequence[str | None], jobs: int) -> list[str | None]:
-    """The GPU of each of so many runs at once."""
+    """Return the GPU of each of so many runs at once."""
     return [gpus[number % len(gpus)] for number in range(jobs)]
 
 
 def _chains(calls: Sequence[Call]) -> list[list[Call]]:
-    """Calls by their group, or the folder above theirs.
+    """Group calls by their group, or the folder above theirs.
 
     Trainings come first, so that no long one is left to the end.
     """
@@ -153,15 +157,30 @@ def _chains(calls: Sequence[Call]) -> list[list[Call]]:
     return sorted(chains.values(), key=lambda chain: not chain[0].trains)
 
 
+class _Line(tqdm):
+    """Show tqdm's usual form, but count whole runs while moving by parts of one."""
+
+    ended = 0
+
+    @property
+    def format_dict(self) -> dict:
+        return {**super().format_dict, "ended": self.ended}
+
+
 class _Bar:
-    """One progress bar, which reads from the logs how far the trainings are."""
+    """Show one progress bar; read from the logs how far the trainings are."""
 
     def __init__(self, calls: Sequence[Call]) -> None:
-        self.weights = {call.folder: 1.0 if call.trains else TEST_SHARE for call in calls}
+        weights = {call.folder: 1.0 if call.trains else TEST_SHARE for call in calls}
+        scale = len(weights) / sum(weights.values())  # so that all weigh as much as there are runs
+        self.weights = {folder: weight * scale for folder, weight in weights.items()}
+        self.begun: dict[Path, float] = {}  # how far a training was when this runner saw it first
         # A terminal redraws one line; a log file gets a line only now and then.
-        self.bar = tqdm(
-            total=round(sum(self.weights.values()), 3),
-            bar_format="{l_bar}{bar}| {elapsed} + {remaining}{postfix}",
+        self.bar = _Line(
+            total=len(weights),
+            unit="run",
+            bar_format="{l_bar}{bar}| {ended}/{total_fmt} "
+            "[{elapsed}<{remaining}, {rate_fmt}{postfix}]",
             dynamic_ncols=True,
             smoothing=0,
             mininterval=0.5 if sys.stderr.isatty() else 15.0,
@@ -174,26 +193,43 @@ class _Bar:
         self.bar.close()
 
     def show(self, outcomes: dict[Path, Outcome], active: Sequence[Active]) -> None:
-        ended = sum(self.weights[folder] for folder in outcomes)
-        # What was done before costs no time, and must not make the estimate brighter.
-        self.bar.initial = sum(self.weights[f] for f, o in outcomes.items() if o.kind == "skipped")
         calls = [call for each in active for call in each.calls if call.trains]
-        training = sum(share(call.folder) for call in calls if call.folder not in outcomes)
+        at_work = {c.folder: progress(c.folder) for c in calls if c.folder not in outcomes}
+        shares = {folder: now.share for folder, now in at_work.items()}
+        # What was done before costs no time, and must not make the estimate brighter.
+        self.begun = {**shares, **self.begun}
+        before = {f: 1.0 for f, outcome in outcomes.items() if outcome.kind == "skipped"}
+        self.bar.initial = self._weigh({**self.begun, **before})
         failed = sum(outcome.kind == "failed" for outcome in outcomes.values())
-        text = f"{len(outcomes)} of {len(self.weights)} runs" + f", {failed} failed" * bool(failed)
-        self.bar.set_postfix_str(text, refresh=False)
-        self.bar.update(min(ended + training, self.bar.total) - self.bar.n)
+        words = [f"{failed} failed"] * bool(failed)
+        words += [now.text for now in at_work.values() if now.text][:SHOWN]
+        self.bar.ended = len(outcomes)
+        self.bar.set_postfix_str(", ".join(words), refresh=False)
+        done = self._weigh({**shares, **dict.fromkeys(outcomes, 1.0)})
+        self.bar.update(min(done, self.bar.total) - self.bar.n)
+
+    def _weigh(self, shares: dict[Path, float]) -> float:
+        return sum(self.weights[folder] * share for folder, share in shares.items())
 
 
-def share(folder: Path) -> float:
-    """How much of a training its log says is done."""
+class Progress(NamedTuple):
+    """Say how much of a training is done, and its epoch and loss as text."""
+
+    share: float = 0.0
+    text: str = ""
+
+
+def progress(folder: Path) -> Progress:
+    """Read from the last line of a training's log how far it is."""
     logs = sorted(folder.glob("log.txt*"), key=lambda path: path.stat().st_mtime)
     if not logs:
-        return 0.0
+        return Progress()
     with logs[-1].open("rb") as file:
         file.seek(max(0, logs[-1].stat().st_size - 4096))
         lines = EPOCH_LINE.findall(file.read().decode(errors="replace"))
     if not lines:
-        return 0.0
-    epoch, epochs, batch, batches = map(int, lines[-1])
-    return (epoch - 1 + batch / batches) / epochs
+        return Progress()
+    *numbers, loss = lines[-1]
+    epoch, epochs, batch, batches = map(int, numbers)
+    text = f"epoch {epoch}/{epochs}" + (f" loss {float(loss):.2f}" if loss else "")
+    return Progress((epoch - 1 + batch / batches) / epochs, text)

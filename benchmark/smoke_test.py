@@ -1,7 +1,7 @@
-"""All protocols on the demo world, small but complete, up to the page: `make rehearsal`.
+"""Run every protocol on the demo world, small but complete, up to the page: `make smoke-test`.
 
-What to run before spending GPU days. A rehearsal that was interrupted goes on; one that is finished
-moves to a dated name, and the next begins anew.
+What to run before spending GPU days. A smoke test that was interrupted, or that failed, is resumed;
+one that ended well moves to a dated name, and the next begins from nothing.
 """
 
 import argparse
@@ -9,23 +9,24 @@ import sys
 import time
 from pathlib import Path
 
-from benchmark import report, run
-from benchmark.runs import Run
-from benchmark.state import set_aside
+from benchmark import run
+from benchmark.plan import Run
+from benchmark.report import report
 from benchmark.worker import Call
+from experiment.run_state import set_aside
 
 PARTS = (
     ["base2new", "--trainers", "all"],
     ["domain_generalization", "cross_dataset", "--trainers", "ZeroshotCLIP,MMLoP"],
-    ["few_shot", "--trainers", "ZeroshotCLIP,IVLP,MMLoP"],
-    ["ablation_components", "ablation_rank"],
+    ["few_shot", "few_shot_vit_b32", "--trainers", "ZeroshotCLIP,MMLoP"],
+    ["components", "sensitivity_rank", "sensitivity_length", "sensitivity_depth", "logits_loss"],
 )
 SEEDS = (1, 2)
-SETTINGS = ["OPTIM.MAX_EPOCH", "4"]
+SETTINGS = ["OPTIM.MAX_EPOCH", "2"]
 
 
 def plan(output: Path, jobs: int) -> list[tuple[Run, Call]]:
-    """The runs of all parts; what several need stands once."""
+    """Return the runs of all parts; what several need stands once."""
     planned = {}
     for args in _parts(output, jobs):
         planned.update({call.folder: (each, call) for each, call in run.plan(args)})
@@ -38,17 +39,16 @@ def _parts(output: Path, jobs: int) -> list[argparse.Namespace]:
     return [run.parse_args([*part, *flags, *SETTINGS]) for part in PARTS]
 
 
-def rehearse(output: Path, jobs: int) -> int:
-    """Run all parts as one, then write OUT/report/index.html; returns the exit status."""
-    if (output / "report" / "index.html").exists():
-        print(f"An earlier rehearsal is now in {set_aside(output)}.")
+def smoke_test(output: Path, jobs: int) -> int:
+    """Run all parts as one, then write OUT/report/index.html; return the exit status."""
+    if (output / "report" / "index.html").exists() and not run.read_failures(output):
+        print(f"An earlier smoke test is now in {set_aside(output)}.")
     began = time.monotonic()
-    again = f"python -m benchmark.rehearsal --output {output}"
-    status = run.execute(plan(output, jobs), _parts(output, jobs)[0], lambda _: again)
+    status = run.execute(plan(output, jobs), _parts(output, jobs)[0], "repeat the command")
     if status != 130:
-        report.report(output, [], "terminal", SEEDS)
-        report.report(output, [], "html", SEEDS)
-        print(f"The rehearsal took {(time.monotonic() - began) / 60:.1f} minutes.")
+        report(output, [], "terminal", SEEDS)
+        report(output, [], "html", SEEDS)
+        print(f"The smoke test took {(time.monotonic() - began) / 60:.1f} minutes.")
     return status
 
 
@@ -56,10 +56,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--output", type=Path, default=Path("output", "rehearsal"))
+    parser.add_argument("--output", type=Path, default=Path("output", "smoke_test"))
     parser.add_argument("--jobs", type=int, default=2, help="runs at once")
     args = parser.parse_args()
-    sys.exit(rehearse(args.output, args.jobs))
+    sys.exit(smoke_test(args.output, args.jobs))
 
 
 if __name__ == "__main__":

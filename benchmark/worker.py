@@ -1,4 +1,4 @@
-"""One process: a training and the tests of its prompts, one call of train.py after the other.
+"""Run in one process a training and the tests of its prompts, one call of train.py after another.
 
 Or the trainings of several seeds, which are stepped together, and then the tests of them all.
 
@@ -6,7 +6,6 @@ The process holds a lock on the folder of its runs, so that two runners never wo
 a time. When the runner is gone, even by SIGKILL, it asks itself to end; train.py then saves.
 """
 
-import fcntl
 import io
 import multiprocessing
 import os
@@ -16,10 +15,12 @@ import threading
 import traceback
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
+from contextlib import ExitStack, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
+
+from experiment.lock import InUse, claim
 
 BUSY = "busy"
 
@@ -58,24 +59,26 @@ class Outcome:
 def work(
     calls: Sequence[Call], gpu: str | None, aside: bool, sender: Connection, alive: Connection
 ) -> None:
-    """Make the calls in order; send an Outcome for each, or BUSY if another runner has them.
+    """Make the calls in order; send an Outcome per call, or BUSY if another runner has them.
 
     Args:
         calls: those of one folder, the training first; or of several in one group.
         gpu: its number, the only one that the process will see; None: leave them as they are.
-        aside: lay runs of another configuration aside instead of refusing.
+        aside: set runs of another configuration aside instead of refusing them.
         alive: a pipe that ends when the runner does.
     """
-    # Or each process of a loader would be started anew by this one's server, importing PyTorch.
+    # Or each process of a loader would be started again by this one's server, importing PyTorch.
     multiprocessing.set_start_method("fork", force=True)
     os.setpgid(0, 0)  # Ctrl-C reaches the runner alone, which then asks once for an orderly end
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     threading.Thread(target=_end_with, args=(alive,), daemon=True).start()
-    # A runner that is gone hears nothing; what was done stays done.
+    # A runner that is gone receives nothing; what was done stays done.
     with ExitStack() as held, suppress(BrokenPipeError):
-        folders = dict.fromkeys(call.folder.parent for call in calls)
-        if not all(held.enter_context(claim(folder)) for folder in folders):
+        try:
+            for folder in dict.fromkeys(call.folder.parent for call in calls):
+                held.enter_context(claim(folder))
+        except InUse:
             sender.send(BUSY)
             return
         for outcome in _outcomes(calls, aside):
@@ -91,24 +94,6 @@ def _end_with(alive: Connection) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
 
-@contextmanager
-def claim(folder: Path) -> Iterator[bool]:
-    """Hold FOLDER/.lock, if nobody does: the system frees it when its holder ends, however."""
-    from trainers.locks import UNSUPPORTED
-
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".lock", "a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-            return
-        except OSError as error:  # a file system without locks: train.py's own must do
-            if error.errno not in UNSUPPORTED:
-                raise
-        yield True
-
-
 def _outcomes(calls: Sequence[Call], aside: bool) -> Iterator[Outcome]:
     """Make the calls: first what goes together, then the others, and what that left unfinished."""
     done = set()
@@ -120,8 +105,8 @@ def _outcomes(calls: Sequence[Call], aside: bool) -> Iterator[Outcome]:
 
 
 def _groups(calls: Sequence[Call], aside: bool) -> list[tuple[str, list[Call]]]:
-    """The trainings of a group, two or more at a time, that are new or go on at the same step."""
-    from trainers.output import latest
+    """Return the trainings of a group, two or more at a time, that are new or at the same step."""
+    from experiment.run_state import latest
 
     groups = defaultdict(list)
     for call in calls:
@@ -139,11 +124,10 @@ def _perform(call: Call, aside: bool) -> Outcome:
 
 
 def _prepare(call: Call, aside: bool) -> Outcome | str:
-    """What is to be done for a call: nothing, with this outcome; or a run that is new or resumable,
-    for which all is ready."""
+    """Prepare a call: return its outcome if nothing is to be done, else "new" or "resumable"."""
     # Imported here and below, for clip asks for GPUs: that must come after CUDA_VISIBLE_DEVICES.
-    from benchmark.state import clear, examine, expected
-    from trainers import locks
+    from experiment.cli import expected
+    from experiment.run_state import clear, examine
 
     try:
         state = examine(call.folder, expected(call.arguments))
@@ -157,7 +141,7 @@ def _prepare(call: Call, aside: bool) -> Outcome | str:
             return Outcome(call.folder, "failed", refusal(call.folder, state.differing))
         _make_room(call, "changed" if outdated else state.kind)
         if state.kind == "begun":
-            with locks.claim(call.folder):  # or what a run there has just begun would be deleted
+            with claim(call.folder):  # or what a run there has just begun would be deleted
                 clear(call.folder)
     except (ValueError, TypeError, OSError) as error:
         return Outcome(call.folder, "failed", str(error))
@@ -165,56 +149,54 @@ def _prepare(call: Call, aside: bool) -> Outcome | str:
 
 
 def _is_older(folder: Path, training: Path) -> bool:
-    """Whether a test is from before the training that lies there now."""
+    """Tell whether a test is from before the training that lies there now."""
     tested, trained = (path / "results.json" for path in (folder, training))
     return trained.exists() and tested.stat().st_mtime < trained.stat().st_mtime
 
 
 def _make_room(call: Call, state: str) -> None:
-    """Lay aside a run of another configuration, and what was tested with prompts not there now."""
-    from benchmark.state import ASIDE, set_aside
-    from trainers import locks
+    """Set aside a run of another configuration, and tests of prompts that are not there now."""
+    from experiment.run_state import ASIDE, set_aside
 
     old = [call.folder] if state == "changed" else []
     if call.trains and state != "resumable":
         old += [f for f in call.folder.parent.glob("test_*") if not ASIDE.search(f.name)]
     for folder in old:
-        with locks.claim(folder):
+        with claim(folder):
             set_aside(folder)
 
 
 def refusal(folder: Path, differing: str) -> str:
     return (
         f"{folder} holds a run of another configuration ({differing}): pass another --output, or "
-        "--set-aside to keep that run under a dated name and run anew."
+        "--set-aside to keep that run under a dated name and run again."
     )
 
 
 def _train(call: Call, state: str) -> Outcome:
-    """`python train.py ...` in this process; what it says is in the folder's log.txt."""
-    import train
+    """Call `python train.py ...` in this process; its output is in the folder's log.txt."""
+    from experiment import cli
 
     arguments = _arguments(call, state)
-    sys.argv = ["train.py", *arguments]  # results.json records the command
-    kind, reason, detail = _ending(train.main, arguments)
+    kind, reason, detail = _ending(cli.main, arguments)
     if not reason and not _is_finished(call):
         kind, reason = "failed", "train.py ended without results.json"
     return Outcome(call.folder, kind, reason, detail)
 
 
 def _train_together(calls: Sequence[Call], state: str) -> list[Outcome]:
-    """Trainings at the same step; returns outcomes of those that are finished, or stopped.
+    """Train what is at the same step; return outcomes of those that are finished, or stopped.
 
-    Where it failed, the others are left to be trained apart, and then say themselves what is wrong.
+    After a failure the others are left to be trained separately, and then report what is wrong.
     """
-    import train
+    from experiment import cli
 
-    kind, reason, detail = _ending(train.main_together, [_arguments(call, state) for call in calls])
+    kind, reason, detail = _ending(cli.main_multi_seed, [_arguments(call, state) for call in calls])
     finished = [call for call in calls if _is_finished(call)]
     left = [call for call in calls if call not in finished]
     if left and kind == "failed":
         names = ", ".join(call.folder.parent.name for call in left)
-        print(f"\n{calls[0].group}: {names} go on apart. {reason}", file=sys.stderr)
+        print(f"\n{calls[0].group}: {names} are trained separately. {reason}", file=sys.stderr)
     outcomes = [Outcome(call.folder, "finished") for call in finished]
     if kind == "stopped":
         outcomes += [Outcome(call.folder, kind, reason, detail) for call in left]
@@ -222,8 +204,8 @@ def _train_together(calls: Sequence[Call], state: str) -> list[Outcome]:
 
 
 def _ending(main: Callable[[Sequence], None], arguments: Sequence) -> tuple[str, str, str]:
-    """Call a main of train.py; how it ended, as the kind, reason and detail of an Outcome."""
-    from trainers.lifecycle import STOPPED
+    """Call a main of train.py; return the kind, reason and detail of an Outcome."""
+    from experiment.exit_status import STOPPED
 
     said = io.StringIO()
     with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(said):
@@ -244,6 +226,6 @@ def _is_finished(call: Call) -> bool:
 
 
 def _arguments(call: Call, state: str) -> list[str]:
-    """Those of the call; to go on, --resume takes the place of --output-dir."""
+    """Return those of the call; to resume, --resume takes the place of --output-dir."""
     flag = "--resume" if state == "resumable" else "--output-dir"
     return [flag if word == "--output-dir" else word for word in call.arguments]

@@ -11,6 +11,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
+from functools import lru_cache
 from pathlib import Path
 
 from dassl.engine import TRAINER_REGISTRY, TrainerX, build_trainer
@@ -61,6 +62,18 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--debug", action="store_true", help="show errors with their traceback")
     parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE")
     return parser.parse_args(argv)
+
+
+@lru_cache(maxsize=4096)
+def _config(words: tuple[str, ...]) -> CfgNode:
+    cfg = setup_cfg(parse_args(words))
+    cfg.freeze()
+    return cfg
+
+
+def expected(words: Sequence[str]) -> CfgNode:
+    """Return the configuration that `python train.py` would have with these words behind it."""
+    return _config(tuple(words))
 
 
 def build(args: argparse.Namespace, cfg: CfgNode, words: Sequence[str] = ()) -> TrainerX:

@@ -20,12 +20,16 @@ NAME = ".lock"
 UNSUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
 
 
+class InUse(ValueError):
+    """Another run holds a folder."""
+
+
 @contextlib.contextmanager
 def claim(folder: Path) -> Iterator[None]:
     """Hold the lock of `folder`, which is made if missing.
 
     Raises:
-        ValueError: another run holds it; says which, and what to do. A lock whose owner on this
+        InUse: another run holds it; says which, and what to do. A lock whose owner on this
             host is dead is taken over.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -34,7 +38,7 @@ def claim(folder: Path) -> Iterator[None]:
     with _alone(path) as file:
         owner = _read(file)
         if owner and _may_be_alive(owner, me["host"]):
-            raise ValueError(_in_use(folder, owner, me["host"]))
+            raise InUse(_in_use(folder, owner, me["host"]))
         os.ftruncate(file, 0)
         os.pwrite(file, json.dumps(me).encode(), 0)
     try:

@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from datasets import shapes  # noqa: E402
-from prompting.templates import ENSEMBLE  # noqa: E402
+from prompting.templates import IMAGENET_TEMPLATES  # noqa: E402
 
 CAPTION_TOKENS = 20  # no caption is longer; the remaining positions stay as initialised
 MEAN = torch.tensor((0.48145466, 0.4578275, 0.40821073)).view(3, 1, 1)
@@ -60,7 +60,7 @@ def caption(scene: shapes.Scene, rng: random.Random) -> str:
     name = " ".join(words)
     if rng.random() < 0.25:
         name += f" on a {scene.background} background"
-    template = "a photo of a {}." if rng.random() < 0.4 else rng.choice(ENSEMBLE)
+    template = "a photo of a {}." if rng.random() < 0.4 else rng.choice(IMAGENET_TEMPLATES)
     return template.format(name)
 
 
@@ -125,7 +125,7 @@ def pretrain(pool: int, steps: int, batch: int, peak: float, seed: int) -> CLIP:
 def export(model: CLIP, path: Path) -> None:
     """Half precision, and of the token embedding only the rows that captions use."""
     words = ["on a background", *shapes.SHAPES, *shapes.COLOURS, *shapes.TEXTURES]
-    texts = [*words, *(template.format("") for template in ENSEMBLE)]
+    texts = [*words, *(template.format("") for template in IMAGENET_TEMPLATES)]
     rows = clip.tokenize(texts).unique()
     state = dict(model.state_dict())
     embedding = state.pop("token_embedding.weight")

@@ -1,7 +1,8 @@
 """Tables, figures and a page of all runs below a folder: `python -m benchmark.report OUT`.
 
 Runs are those of `python -m benchmark.run`, of train.py by hand, and of the original code bases'
-train.py (their log.txt). html writes OUT/report/index.html and its figures, and prints where.
+train.py (their log.txt). Next to ours stand published figures, and under each table of the paper
+the verdict: do they agree? html writes OUT/report/index.html and its figures, and prints where.
 """
 
 import argparse
@@ -10,35 +11,140 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmark import protocol as protocols
-from benchmark.cells import Cell, Table
-from benchmark.formats import FORMATS, write
-from benchmark.results import Collected, Results, collect
-from benchmark.run import comma, numbers
-from benchmark.tables import tables
+from benchmark.report.cells import Cell, Table
+from benchmark.report.collect import Collected, Results, collect, reported
+from benchmark.report.tables import tables
+from benchmark.report.text import FORMATS, write
+from benchmark.report.verdict import INSIDE, Verdict
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Report as the command line says; exit with 2 for wrong usage, 1 where --check fails."""
+    args = _parser().parse_args(argv)
+    try:
+        if args.figures:
+            draw(args.output, args.figures, args.seeds)
+            return
+        verdicts = report(args.output, args.protocol, args.format, args.seeds)
+    except (ValueError, OSError) as error:
+        print(f"benchmark.report: {error}", file=sys.stderr)
+        sys.exit(2)
+    if args.check and not all(verdict.state == INSIDE for verdict in verdicts):
+        sys.exit(1)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmark.report",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("output", type=Path, metavar="OUT", help="folder of all runs")
+    parser.add_argument(
+        "--protocol",
+        type=_words,
+        default=[],
+        help=f"{', '.join(protocols.names())}; default: all that were run",
+    )
+    parser.add_argument(
+        "--seeds", type=_numbers, default=[], help="that there should be; default: the protocol's"
+    )
+    parser.add_argument("--format", choices=FORMATS, default="terminal")
+    parser.add_argument(
+        "--figures", type=_words, metavar="NAME[,NAME]", help="draw these, and print their paths"
+    )
+    parser.add_argument(
+        "--check", action="store_true", help="exit with 1 unless every table's verdict is inside"
+    )
+    return parser
+
+
+def _words(text: str) -> list[str]:
+    return [part for part in text.split(",") if part]
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(part) for part in _words(text)]
+
+
+def report(
+    output: Path, names: Sequence[str], style: str, seeds: Sequence[int] = ()
+) -> list[Verdict]:
+    """Print a report, or write the page and print its path; return the verdict on each table.
+
+    Args:
+        output: the folder of all runs.
+        names: report these protocols, found or not; without names those of which there are runs.
+        style: one of FORMATS.
+        seeds: that there should be; without any the protocol's.
+
+    Raises:
+        FileNotFoundError: nothing to report.
+    """
+    results = Results(output)
+    if not names and not results.all and not results.logs:
+        raise FileNotFoundError(
+            f"There is no results.json below {output}: python -m benchmark.run makes them."
+        )
+    found = gather(results, names, seeds)
+    named = [(f"{c.protocol.name}{' (demo world)' * c.protocol.demo}", tables(c)) for c in found]
+    other = None if names else other_runs(results)
+    verdicts = [first.verdict for _, (first, *_) in named]
+    named += [("other", [other])] if other else []
+    if style == "html":
+        from benchmark.report.html import write_page  # matplotlib takes a second to import
+
+        print(write_page(output / "report", results, found, named))
+    else:
+        print(write(named, style))
+    return verdicts
+
+
+def draw(output: Path, names: Sequence[str], seeds: Sequence[int] = ()) -> None:
+    """Draw figures by name into OUT/report/figures, and print the path of each PNG.
+
+    Raises:
+        ValueError: no such figure, or no runs for it.
+    """
+    from benchmark.report.figures import DRAWINGS, draw_all  # matplotlib takes a second to import
+
+    wrong = [name for name in names if name not in DRAWINGS]
+    if wrong:
+        raise ValueError(f"No figure {', '.join(wrong)}: choose {', '.join(DRAWINGS)}.")
+    results, folder = Results(output), output / "report" / "figures"
+    for name in names:
+        protocol_names = DRAWINGS[name][1]
+        drawn = draw_all(gather(results, protocol_names, seeds), folder, [name])
+        if not drawn:
+            needed = " or ".join(protocol_names)
+            raise ValueError(f"There is nothing to draw {name} from below {output}: run {needed}.")
+        print(*(folder / f"{figure.name}.png" for figure in drawn), sep="\n")
 
 
 def gather(
     results: Results, names: Sequence[str] = (), seeds: Sequence[int] = ()
 ) -> list[Collected]:
-    """Protocols with what was found of them, on real data and on the demo world.
+    """Return protocols with what was found of them, on real data and on the demo world.
 
     Args:
+        results: all results.
         names: these protocols, found or not; without names those of which something was found.
         seeds: that there should be; without any the protocol's.
     """
-    found = []
-    for name in names or protocols.names():
-        both = [
-            collect(protocols.select(protocols.load(name, demo), seeds=seeds), results)
-            for demo in (False, True)
-        ]
-        there = [collected for collected in both if collected.any]
-        found += there or (both[:1] if names else [])
-    return found
+    both = [
+        collect(protocols.load(name, demo), results, seeds)
+        for name in names or protocols.names()
+        for demo in (False, True)
+    ]
+    if not names:
+        return reported(both)
+    found = [each for each in both if each.found]
+    there = {each.asked.name for each in found}
+    return found + [each for each in both[::2] if each.asked.name not in there]
 
 
 def other_runs(results: Results) -> Table | None:
-    """Runs that are of no protocol."""
+    """Return a table of the runs that are of no protocol."""
     lines = [
         [
             Cell(str(result.folder.relative_to(results.output))),
@@ -53,55 +159,3 @@ def other_runs(results: Results) -> Table | None:
     ]
     header = ["folder", "method", "data set", "classes", "shots", "seed", "accuracy"]
     return Table("Runs of no protocol", header, lines) if lines else None
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmark.report",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("output", type=Path, metavar="OUT", help="folder of all runs")
-    parser.add_argument(
-        "--protocol",
-        type=comma,
-        default=[],
-        help=f"{', '.join(protocols.names())}; default: all that were run",
-    )
-    parser.add_argument(
-        "--seeds", type=numbers, default=[], help="that there should be; default: the protocol's"
-    )
-    parser.add_argument("--format", choices=FORMATS, default="terminal")
-    args = parser.parse_args(argv)
-    try:
-        report(args.output, args.protocol, args.format, args.seeds)
-    except (ValueError, OSError) as error:
-        print(f"benchmark.report: {error}", file=sys.stderr)
-        sys.exit(2)
-
-
-def report(output: Path, names: Sequence[str], style: str, seeds: Sequence[int] = ()) -> None:
-    """Print a report, or write the page.
-
-    Raises:
-        FileNotFoundError: nothing to report.
-    """
-    results = Results(output)
-    if not names and not results.all and not results.logs:
-        raise FileNotFoundError(
-            f"There is no results.json below {output}: python -m benchmark.run makes them."
-        )
-    found = gather(results, names, seeds)
-    named = [(f"{c.protocol.name}{' (demo world)' * c.protocol.demo}", tables(c)) for c in found]
-    other = None if names else other_runs(results)
-    named += [("other", [other])] if other else []
-    if style != "html":
-        print(write(named, style))
-        return
-    from benchmark.page import write_page
-
-    print(write_page(output / "report", results, found, named))
-
-
-if __name__ == "__main__":
-    main()

@@ -1,20 +1,31 @@
-"""What runs left behind, and where it belongs in a protocol."""
+"""Find what runs left behind, and where it belongs in a protocol."""
 
 import json
+import logging
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from benchmark.logs import read_logs
+from benchmark.plan import Run, expand, fits
 from benchmark.protocol import Protocol, dataset_stems, select
-from benchmark.published import entries
-from benchmark.runs import Run, expand, fits, learns
-from benchmark.scores import Score, score
-from benchmark.state import ASIDE, differences, expected, fingerprint
+from benchmark.report.log_parser import read_logs
+from benchmark.report.metrics import Score, score
+from benchmark.report.published import entries
+from experiment.cli import expected
+from experiment.run_state import ASIDE, differences, fingerprint
+from trainers import requires_training
 
-Cell = tuple[str, str, str, int]  # row, data set, classes, shots
+logger = logging.getLogger(__name__)
+
+Place = tuple[str, str, str, int]  # row, data set, classes, shots
 FROM_LOGS = " (logs)"  # after the name of a method that the original code base ran
+PAPER_BACKBONE = "ViT-B/16"
+# Keys of results.json that the report reads; a file that lacks one is another program's.
+KEYS = {
+    *("trainer", "dataset", "subsample", "shots", "seed", "accuracy", "correct", "total"),
+    *("trainable_parameters", "device", "seconds", "peak_memory_mb", "commit", "command", "config"),
+}
 
 
 @dataclass(frozen=True)
@@ -38,7 +49,7 @@ class Result:
 
     @property
     def of_runner(self) -> bool:
-        """Whether its folder is one of the runner's layout."""
+        """Its folder is one of the runner's layout."""
         return self.folder.parent.name.startswith("seed") and self.folder.name.startswith("t")
 
 
@@ -58,7 +69,7 @@ class Results:
         self._by_hand = [result for result in self.all if not result.of_runner]
 
     def of(self, run: Run) -> Result | None:
-        """The result of a run, or None where it is missing."""
+        """Return the result of a run, or None where it is missing."""
         placed = self._placed.get((self.output / run.folder).resolve())
         return placed or next((r for r in self._by_hand if _is(r, run)), None)
 
@@ -72,21 +83,32 @@ def _find(output: Path) -> Iterator[Result]:
     for path in sorted(output.rglob("results.json")):
         if any(ASIDE.search(part) for part in path.relative_to(output).parts):
             continue
-        data = json.loads(path.read_text(encoding="utf-8"))
-        if "accuracy" in data and "config" in data:
+        data = _read(path)
+        if data is not None:
             yield Result(path.parent, data)
 
 
+def _read(path: Path) -> Mapping | None:
+    """Return a results.json; a broken or foreign one is passed over with a warning."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        lacking = KEYS - data.keys() if isinstance(data, dict) else KEYS
+        reason = f"it lacks {', '.join(sorted(lacking))}" if lacking else ""
+    except (OSError, ValueError) as error:
+        reason = f"it is no JSON ({error})"
+    if reason:
+        logger.warning("Passed over %s: %s.", path, reason)
+        return None
+    return data
+
+
 def _is(result: Result, run: Run) -> bool:
-    """Whether a result made by hand is what a run would be, and of the same prompts."""
+    """Tell whether a result made by hand is what a run would be, and of the same prompts."""
     data = result.data
-    if (data["trainer"], data["seed"], dataset_stems().get(data["dataset"])) != (
-        run.trainer,
-        run.seed,
-        run.dataset,
-    ) or deviations(run, result):
+    found = (data["trainer"], data["seed"], dataset_stems().get(data["dataset"]))
+    if found != (run.trainer, run.seed, run.dataset) or deviations(run, result):
         return False
-    if not learns(run.trainer):
+    if not requires_training(run.trainer):
         return True
     checkpoint = data.get("evaluated_checkpoint")
     if checkpoint and not _is_final(checkpoint, data["config"]):
@@ -94,20 +116,20 @@ def _is(result: Result, run: Run) -> bool:
     if run.training is None:
         return True
     training = checkpoint and Path(checkpoint["path"]).parents[1] / "results.json"
-    if not training or not training.exists():
+    before = _read(training) if training and training.exists() else None
+    if before is None:
         return False  # nobody can tell what these prompts were trained on
-    before = json.loads(training.read_text(encoding="utf-8"))["config"]
-    return fingerprint(before) == fingerprint(_config(run.of_training()))
+    return fingerprint(before["config"]) == fingerprint(_config(run.of_training()))
 
 
 def _is_final(checkpoint: Mapping, config: Mapping) -> bool:
-    """Whether these are the prompts that a training ends with, not those of some epoch."""
+    """Tell whether these are the prompts that a training ends with, not those of some epoch."""
     best = Path(checkpoint["path"]).name == "model-best.pth.tar"
     return best or checkpoint["epoch"] == config["OPTIM"]["MAX_EPOCH"]
 
 
 def deviations(run: Run, result: Result) -> dict[str, tuple]:
-    """Keys in which a result's configuration is not the protocol's, with both values."""
+    """Return the keys in which a result's configuration is not the protocol's, with both values."""
     return differences(result.data["config"], _config(run))
 
 
@@ -120,71 +142,84 @@ class Collected:
     """A protocol with what was found of it.
 
     Attributes:
+        asked: the protocol as its file has it.
         protocol: with further methods and seeds where there are results of them.
         scores: by row, data set, classes and shots.
         runs: every run and its result, None where it is missing.
         parameters: trainable ones, by row.
-        deviating: settings that are not the protocol's: key to (value found, the protocol's).
+        deviating: settings that are not the protocol's, by row: key to (value found, protocol's).
     """
 
+    asked: Protocol
     protocol: Protocol
-    scores: Mapping[Cell, Score]
+    scores: Mapping[Place, Score]
     runs: list[tuple[Run, Result | None]]
     parameters: Mapping[str, int]
-    deviating: Mapping[str, set[tuple[str, str]]]
+    deviating: Mapping[str, Mapping[str, set[tuple[str, str]]]]
 
     @property
     def rows(self) -> list[str]:
+        """The rows of its tables, in order."""
         return list(dict.fromkeys(row for row, *_ in self.scores))
 
     @property
-    def any(self) -> bool:
-        """Whether something was found that other protocols do not have as well.
+    def found(self) -> bool:
+        """There are results of it, be they another protocol's as well."""
+        return any(result for _, result in self.runs) or self.has_logs
 
-        The method as it is belongs to all variants, one training to several transfers.
-        """
-        found = [cell for cell, score in self.scores.items() if score.mean is not None]
-        if self.protocol.table == "transfer":
-            return any(dataset in self.protocol.test.datasets for _, dataset, _, _ in found)
-        return len({row for row, *_ in found}) > self.protocol.varies
+    @property
+    def has_logs(self) -> bool:
+        """Original code bases have run something of it."""
+        return any(row.endswith(FROM_LOGS) for row in self.rows)
+
+    def trainings(self) -> list[tuple[Run, Result]]:
+        """Return the finished trainings of the protocol's last row, its own method as it is."""
+        label = list(self.asked.rows)[-1]
+        return [(run, r) for run, r in self.runs if r and run.trains and run.row == label]
 
 
-def collect(protocol: Protocol, results: Results) -> Collected:
-    """Find a protocol's results, its own rows and those of other methods and seeds."""
-    protocol = _widen(protocol, results)
+def collect(protocol: Protocol, results: Results, seeds: Sequence[int] = ()) -> Collected:
+    """Find a protocol's results, its own rows and those of other methods and seeds.
+
+    Args:
+        protocol: as its file has it.
+        results: all results.
+        seeds: that there should be; without any the protocol's.
+    """
+    asked, protocol = protocol, _widen(select(protocol, seeds=seeds), results)
     runs = [(run, results.of(run)) for run in expand(protocol)]
     results.used |= {result.folder for _, result in runs if result}
-    values: dict[Cell, dict[int, float]] = {}
+    values: dict[Place, dict[int, float]] = {}
+    planned: dict[Place, int] = {}
     parameters: dict[str, int] = {}
-    deviating: dict[str, set[tuple[str, str]]] = {}
-    planned: dict[Cell, int] = {}
+    deviating: dict[str, dict[str, set[tuple[str, str]]]] = {}
     for run, result in runs:
-        cell = (run.row, run.dataset, run.classes, run.shots)
-        planned[cell] = planned.get(cell, 0) + 1
-        by_seed = values.setdefault(cell, {})
+        place = (run.row, run.dataset, run.classes, run.shots)
+        planned[place] = planned.get(place, 0) + 1
+        by_seed = values.setdefault(place, {})
         if result is None:
             continue
         by_seed[run.seed] = result.accuracy
         parameters.setdefault(run.row, result.data["trainable_parameters"])
         for key, (found, own) in deviations(run, result).items():
-            deviating.setdefault(key, set()).add((str(found), str(own)))
-    scores = {cell: score(by_seed, planned[cell]) for cell, by_seed in values.items()}
-    return Collected(
-        protocol, {**scores, **_from_logs(protocol, results)}, runs, parameters, deviating
-    )
+            of_row = deviating.setdefault(run.row, {})
+            of_row.setdefault(key, set()).add((str(found), str(own)))
+    scores = {place: score(by_seed, planned[place]) for place, by_seed in values.items()}
+    scores |= _from_logs(protocol, results)
+    return Collected(asked, protocol, scores, runs, parameters, deviating)
 
 
 def _widen(protocol: Protocol, results: Results) -> Protocol:
-    """A protocol with all methods and seeds that results were found for, beside its own."""
+    """Return a protocol with all methods and seeds that results were found for, next to its own."""
     seeds = sorted({r.data["seed"] for r in results.all} - set(protocol.seeds))
     more = replace(protocol, seeds=(*protocol.seeds, *seeds))
     found = {result.data["trainer"] for result in results.all}
     if not protocol.varies:
         more = select(more, trainers=["all"])
-        order = {entry.trainer: place for place, entry in enumerate(entries("base2new"))}
+        order = {e.trainer or e.method: place for place, e in enumerate(entries("base2new"))}
         names = sorted(
             (t for t in more.rows if t in protocol.rows or (t in found and fits(t, more.config))),
-            key=lambda t: (t in protocol.rows, learns(t), order.get(t, len(order)), t),
+            key=lambda t: (t in protocol.rows, requires_training(t), order.get(t, len(order)), t),
         )
         more = select(more, trainers=names)
     # One training serves several transfers: what counts there is what was tested.
@@ -192,7 +227,7 @@ def _widen(protocol: Protocol, results: Results) -> Protocol:
     runs = [run for run in expand(more) if run.training is not None or not transfer]
     there = [run for run in runs if results.of(run)]
     rows = {run.row for run in there} | set(protocol.rows)
-    seeds = {run.seed for run in there if learns(run.trainer)} | set(protocol.seeds)
+    seeds = {run.seed for run in there if requires_training(run.trainer)} | set(protocol.seeds)
     return replace(
         more,
         rows={label: row for label, row in more.rows.items() if label in rows},
@@ -200,18 +235,41 @@ def _widen(protocol: Protocol, results: Results) -> Protocol:
     )
 
 
-def _from_logs(protocol: Protocol, results: Results) -> dict[Cell, Score]:
-    """Rows of what the logs of original code bases tell, where it is the protocol's."""
-    values: dict[Cell, dict[int, float]] = {}
+def _from_logs(protocol: Protocol, results: Results) -> dict[Place, Score]:
+    """Return rows of what the logs of original code bases report, where it is the protocol's."""
+    values: dict[Place, dict[int, float]] = {}
     if protocol.varies:
         return {}
+    options = dict(zip(protocol.options[::2], protocol.options[1::2], strict=True))
+    backbone = options.get("MODEL.BACKBONE.NAME", PAPER_BACKBONE)
     for log in results.logs:
         trains = log.trained_on == log.dataset and log.classes == protocol.train.classes
         tested = log.dataset in (protocol.train if protocol.same else protocol.test).datasets
         tests = tested and log.classes == protocol.test.classes
         if log.trained_on not in protocol.train.datasets or log.shots not in protocol.shots:
             continue
-        if trains or tests:
-            cell = (f"{log.trainer}{FROM_LOGS}", log.dataset, log.classes, log.shots)
-            values.setdefault(cell, {})[log.seed] = log.accuracy
-    return {cell: score(by_seed, len(protocol.seeds)) for cell, by_seed in values.items()}
+        if (trains or tests) and log.backbone in ("", backbone):
+            place = (f"{log.trainer}{FROM_LOGS}", log.dataset, log.classes, log.shots)
+            values.setdefault(place, {})[log.seed] = log.accuracy
+    return {place: score(by_seed, len(protocol.seeds)) for place, by_seed in values.items()}
+
+
+def reported(collected: Sequence[Collected]) -> list[Collected]:
+    """Return the protocols that something was found for which is theirs.
+
+    A run that several protocols share belongs to the first of them, if that is no study of variants
+    (whose rows hold what others also need). A transfer is found where something was tested.
+    """
+    owners: dict[Path, list[int]] = {}
+    for number, found in enumerate(collected):
+        for folder in {run.folder for run, result in found.runs if result}:
+            owners.setdefault(folder, []).append(number)
+
+    def is_found(number: int, found: Collected) -> bool:
+        runs = [run for run, result in found.runs if result]
+        if found.protocol.table == "transfer":
+            return any(run.training is not None for run in runs)
+        firsts = [number] if not found.protocol.varies else None
+        return any(o == [number] or o[:1] == firsts for o in (owners[r.folder] for r in runs))
+
+    return [f for n, f in enumerate(collected) if f.has_logs or is_found(n, f)]

@@ -1,10 +1,8 @@
-"""Training curves and prompts of a run, read from its log.txt and its checkpoint."""
+"""Read training curves and up-projections of a run from its log.txt and its checkpoint."""
 
 import re
-from collections.abc import Mapping
 from pathlib import Path
 
-import torch
 from dassl.utils import load_checkpoint
 from torch import Tensor
 
@@ -13,7 +11,7 @@ VALUE = re.compile(r"(\w+) [-+.\deE]+ \(([-+.\deE]+)\)")  # name, last value, me
 
 
 def loss_curves(folder: Path) -> dict[str, dict[int, float]]:
-    """Each term of the loss by epoch: its mean over the epoch, as the last line of it says.
+    """Return each term of the loss by epoch: its mean over the epoch, as the last line of it says.
 
     Logs of a resumed run are read in the order of their times; a repeated epoch is the later one.
     """
@@ -26,30 +24,14 @@ def loss_curves(folder: Path) -> dict[str, dict[int, float]]:
     return curves
 
 
-def prompt_magnitudes(folder: Path) -> dict[str, list[float]] | None:
-    """Mean L2 norm over the T prompt vectors of each prompted layer, for the text and vision tower.
+def up_projection(folder: Path) -> Tensor | None:
+    """Return |U| (J, T) of a run's shared up-projection U (J, T, r), the norm over the rank.
 
-    None for a run without such a checkpoint (of another kind of method, or not there).
+    None for a run without one: of another method, or without a checkpoint.
     """
     names = sorted(folder.glob("*/checkpoint"))
     if not names:
         return None
     path = names[0].with_name(names[0].read_text(encoding="utf-8").split()[0])
-    if not path.exists():
-        return None
-    prompts = prompts_of(load_checkpoint(path)["state_dict"])
-    return prompts and {
-        tower: value.norm(dim=-1).mean(dim=-1).tolist() for tower, value in prompts.items()
-    }
-
-
-def prompts_of(state: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
-    """Prompts (J, T, d) of both towers from the state of FullRankPrompts or LowRankPrompts."""
-    if {"text", "vision"} <= set(state):
-        return {"text": state["text"], "vision": state["vision"]}
-    if not {"text_down", "vision_down"} <= set(state):
-        return None
-    with torch.no_grad():
-        ups = {tower: state.get("up", state.get(f"{tower}_up")) for tower in ("text", "vision")}
-        downs = {tower: state[f"{tower}_down"] for tower in ups}
-        return {tower: ups[tower][: len(downs[tower])] @ downs[tower] for tower in ups}
+    up = load_checkpoint(path)["state_dict"].get("up") if path.exists() else None
+    return None if up is None or up.ndim != 3 else up.float().norm(dim=-1)

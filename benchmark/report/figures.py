@@ -1,248 +1,220 @@
-"""The figures of the report, as PNG and SVG. Colours are Okabe and Ito's, with markers beside them.
+"""Draw the figures of the paper, and the training curves.
 
-Own runs are drawn with full lines and filled markers, published figures with dotted lines and
-hollow markers.
+Our runs have full lines and filled markers, published figures dotted lines and hollow markers. A
+figure is drawn where there are runs for it, on real data or on the demo world.
 """
 
-import io
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from itertools import cycle
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
+import torch
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure as Drawing
 from matplotlib.ticker import MaxNLocator, NullFormatter, ScalarFormatter
 
-from benchmark.curves import loss_curves, prompt_magnitudes
-from benchmark.published import entries, parameters
-from benchmark.results import Collected
-from benchmark.table_base2new import base2new_rows
-from benchmark.table_few_shot import few_shot_average
+from benchmark.report.canvas import INK, STYLE, Drawing, Figure, legend, looks, panels, write
+from benchmark.report.collect import Collected
+from benchmark.report.comparison import UNTRAINED, Row, averaged, entries_of, rows_of
+from benchmark.report.curves import loss_curves, up_projection
+from benchmark.report.metrics import Score
+from benchmark.report.published import AVERAGE, Key, parameters
 
-# Okabe and Ito without black, which is the ink, and yellow, which white paper swallows.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-MARKERS = "osD^vPX*<>h"  # eleven, so that with six colours 66 pairs are different
-INK = "#0a0b0c"  # in a page it becomes the colour of its text, light or dark
-STYLE = {
-    "axes.axisbelow": True,
-    "axes.edgecolor": INK,
-    "axes.facecolor": "none",
-    "axes.labelcolor": INK,
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "axes.titlecolor": INK,
-    "axes.titlesize": 10,
-    "font.size": 9,
-    "grid.alpha": 0.15,
-    "grid.color": INK,
-    "legend.frameon": False,
-    "legend.labelcolor": INK,
-    "savefig.facecolor": "none",
-    "svg.fonttype": "none",
-    "svg.hashsalt": "figures",
-    "text.color": INK,
-    "xtick.color": INK,
-    "ytick.color": INK,
+Found = Mapping[str, Collected]  # by name, all on real data or all on the demo world
+Drawn = tuple[Drawing, str, str]  # with the protocol in whose section it goes, and a caption
+
+PARAMETERS = {  # protocol of each panel of figure 1: what it shows, title, label
+    "base2new": ((AVERAGE, "HM"), "Base-to-new", "HM of base and new accuracy (%)"),
+    "few_shot": ((AVERAGE, "16"), "Few-shot, 16 shots", "accuracy, all classes (%)"),
 }
-SHARED, UNSHARED = "+ shared up-projection", "+ drift correction"
 
 
-@dataclass(frozen=True)
-class Figure:
-    """A drawn figure: its file name, a caption that says what is measured, and the SVG."""
+def draw_all(found: Sequence[Collected], folder: Path, names: Sequence[str] = ()) -> list[Figure]:
+    """Draw figures into FOLDER/<name>.png and .svg, on the demo world <name>_demo.
 
-    name: str
-    caption: str
-    svg: str
-
-
-def draw_all(found: Sequence[Collected], folder: Path) -> list[Figure]:
-    """All figures that there are runs for, written to FOLDER/<name>.png and .svg."""
-    makers: list[Callable[[Collected], tuple[Drawing, str] | None]] = [
-        few_shot_curves,
-        hm_against_parameters,
-        prompt_magnitude,
-        training_curves,
-    ]
+    Args:
+        found: protocols with what was found of them.
+        folder: of the files.
+        names: of DRAWINGS; without any all that there are runs for.
+    """
     figures = []
     with plt.rc_context(STYLE):
-        for collected in found:
-            for maker in makers:
-                drawn = maker(collected)
+        for demo in (False, True):
+            group = {c.asked.name: c for c in found if c.protocol.demo == demo}
+            for name in names or DRAWINGS:
+                drawn = DRAWINGS[name][0](group)
                 if drawn:
-                    demo = "_demo" if collected.protocol.demo else ""
-                    name = f"{collected.protocol.name}{demo}_{maker.__name__}"
-                    figures.append(_write(folder, name, *drawn))
+                    figures.append(write(folder, name + "_demo" * demo, *drawn))
     return figures
 
 
-def _write(folder: Path, name: str, drawing: Drawing, caption: str) -> Figure:
-    folder.mkdir(parents=True, exist_ok=True)
-    svg = io.StringIO()
-    drawing.savefig(svg, format="svg", metadata={"Date": None}, bbox_inches="tight")
-    drawing.savefig(folder / f"{name}.png", dpi=150, facecolor="white", bbox_inches="tight")
-    plt.close(drawing)
-    (folder / f"{name}.svg").write_text(svg.getvalue(), encoding="utf-8")
-    return Figure(name, caption, svg.getvalue())
-
-
-def _looks(count: int) -> list[dict]:
-    """A colour and a marker for each of so many lines; no two lines share both."""
-    colours, markers = cycle(COLOURS), cycle(MARKERS)
-    return [{"color": next(colours), "marker": next(markers)} for _ in range(count)]
-
-
-def _axes(width: float = 6.0, height: float = 3.8, columns: int = 1) -> tuple[Drawing, Axes]:
-    drawing, axes = plt.subplots(1, columns, figsize=(width, height), layout="constrained")
-    for axis in axes if columns > 1 else [axes]:
-        axis.grid(True)
-    return drawing, axes
-
-
-def _legend(drawing: Drawing, axes: Axes, columns: int = 3) -> None:
-    """Below the axes, where it hides no line."""
-    handles, labels = axes.get_legend_handles_labels()
-    drawing.legend(handles, labels, loc="outside lower center", ncols=columns)
-
-
-def few_shot_curves(found: Collected) -> tuple[Drawing, str] | None:
-    """Accuracy over the shots, averaged over the data sets."""
-    if found.protocol.table != "few_shot":
+def figure1_parameters(group: Found) -> Drawn | None:
+    """Draw accuracy against trainable parameters: base-to-new, and few-shot at 16 shots."""
+    rows = {name: rows_of(group[name]) for name in PARAMETERS if name in group}
+    rows = {name: own for name, own in rows.items() if _has_scores(own, [PARAMETERS[name][0]])}
+    if not rows:
         return None
-    datasets = found.protocol.train.datasets
-    drawing, axes = _axes()
-    averages = few_shot_average(found, datasets)
-    theirs = [] if found.protocol.demo else entries("few_shot")
-    looks = iter(_looks(len(averages) + len(theirs)))
-    for label, by_shots in averages.items():
-        points = [(k, s) for k, s in sorted(by_shots.items()) if s.mean is not None]
-        look = next(looks)
-        if not points:
-            continue
-        shots, means = [k for k, _ in points], [s.mean for _, s in points]
-        if shots == [0]:  # nothing is learned: a level
-            axes.axhline(means[0], color=look["color"], linestyle="--", label=label)
-            continue
-        axes.errorbar(shots, means, [s.std or 0 for _, s in points], capsize=3, label=label, **look)
-    for entry in theirs:
-        look, label = next(looks), f"{entry.method} (published)"
-        if list(entry.average) == ["0"]:
-            axes.axhline(entry.average["0"], color=look["color"], linestyle=":", label=label)
-            continue
-        shots, means = [int(k) for k in entry.average], list(entry.average.values())
-        how = {"linestyle": ":", "markerfacecolor": "none", **look}
-        axes.plot(shots, means, label=label, **how)
-    axes.set_xscale("log", base=2)
-    axes.set_xticks(found.protocol.shots, [str(k) for k in found.protocol.shots])
-    axes.set_xlabel("training images per class")
-    axes.set_ylabel("accuracy, all classes (%)")
-    _legend(drawing, axes)
-    found_of = [d for d in datasets if any(s.mean for c, s in found.scores.items() if c[1] == d)]
-    return drawing, (
-        f"Few-shot classification, average over {len(found_of)} of {len(datasets)} data sets"
-        f"{'' if len(found_of) > 1 else f' ({found_of[0]})'}; bars: standard deviation over the "
-        "seeds, dashed: nothing is learned."
+    drawing, all_axes = panels(len(rows), 5.2, 4.2, columns=2)
+    for (name, own), axes in zip(rows.items(), all_axes, strict=True):
+        key, title, label = PARAMETERS[name]
+        axes.set(xscale="log", title=title, xlabel="trainable parameters", ylabel=label)
+        axes.margins(y=0.14)
+        axes.grid(True)
+        _published_points(axes, group[name], key)
+        _own_points(axes, group[name], own, key)
+        low, high = axes.dataLim.intervalx  # one point alone has no width
+        axes.set_xlim(*((low / 3, high * 3) if 0 < low <= high < float("inf") else (1e3, 1e7)))
+    legend(drawing, all_axes[0], columns=5)
+    caption = (
+        "Accuracy against the number of trainable parameters; averages over the data sets. Filled: "
+        "our runs, bars: standard deviation over the seeds, dashed: nothing is trained. Hollow: "
+        "published, at the published number of parameters."
     )
+    return drawing, next(iter(rows)), caption
 
 
-def hm_against_parameters(found: Collected) -> tuple[Drawing, str] | None:
-    """HM over the number of trainable parameters, on a logarithmic axis."""
-    protocol = found.protocol
-    if protocol.table != "base2new" or protocol.varies:
-        return None
-    drawing, axes = _axes()
-    rows = base2new_rows(found)
-    theirs = [] if protocol.demo else [e for e in entries("base2new") if e.method in parameters()]
-    looks = iter(_looks(len(rows) + len(theirs)))
-    for row in rows:
-        hm = row.average(protocol.train.datasets)[2]
-        look, size = next(looks), found.parameters.get(row.label)
-        if hm.mean is None:
+def _has_scores(rows: Sequence[Row], keys: Sequence[Key]) -> bool:
+    scores = [row.scores.get(key) for row in rows for key in keys]
+    return any(score is not None and score.mean is not None for score in scores)
+
+
+def _published_points(axes: Axes, found: Collected, key: Key) -> None:
+    for entry in entries_of(found.protocol):
+        if entry.method in parameters() and key in entry.figures:
+            point = (parameters()[entry.method][0], entry.figures[key])
+            look = {"color": INK, "markerfacecolor": "none", "markersize": 5, "alpha": 0.7}
+            axes.plot(*point, "o", zorder=4, **look)
+            word = {"textcoords": "offset points", "ha": "center", "size": 7, "alpha": 0.7}
+            axes.annotate(entry.method, point, (0, 5), **word)
+
+
+def _own_points(axes: Axes, found: Collected, rows: Sequence[Row], key: Key) -> None:
+    for row, look in zip(rows, looks(), strict=False):
+        score, size = row.scores.get(key), found.parameters.get(row.label)
+        if score is None or score.mean is None or size is None:
             continue
         if size == 0:
-            axes.axhline(hm.mean, color=look["color"], linestyle="--", label=row.label)
-            continue
-        how = {"linestyle": "none", "capsize": 3, **look}
-        axes.errorbar([size], [hm.mean], [hm.std or 0], label=row.label, **how)
-    for entry in theirs:
-        how = {"linestyle": "none", "markerfacecolor": "none", **next(looks)}
-        name = f"{entry.method} (published)"
-        axes.plot([parameters()[entry.method]], [entry.average[2]], label=name, **how)
-    axes.set_xscale("log")
-    axes.set_xlabel("trainable parameters")
-    axes.set_ylabel("HM of base and new accuracy (%)")
-    _legend(drawing, axes)
-    return drawing, (
-        "HM of the averages against the number of trainable parameters (at the widths of the "
-        "backbone used); bars: standard deviation over the seeds, dashed: nothing is trained."
+            axes.axhline(score.mean, color=look["color"], linestyle="--", label=row.label)
+        else:
+            how = {"linestyle": "none", "capsize": 3, "zorder": 3, **look}
+            axes.errorbar([size], [score.mean], [score.std or 0], label=row.label, **how)
+
+
+def figure3_up_projection(group: Found) -> Drawn | None:
+    """Draw |U| of our method as a heat map, layers by tokens: each data set, and their mean."""
+    maps: dict[str, list[torch.Tensor]] = {}
+    for run, result in group["base2new"].trainings() if "base2new" in group else ():
+        up = up_projection(result.folder)
+        if up is not None:
+            maps.setdefault(run.dataset, []).append(up)
+    if not maps:
+        return None
+    means = {name: torch.stack(ups).mean(dim=0) for name, ups in maps.items()}
+    if len(means) > 1:
+        means["mean"] = torch.stack(list(means.values())).mean(dim=0)
+    drawing, all_axes = panels(len(means), 1.7, 2.6, columns=6)
+    top = max(float(up.max()) for up in means.values())
+    for (name, up), axes in zip(means.items(), all_axes, strict=True):
+        edges = (0.5, up.shape[1] + 0.5, 0.5, up.shape[0] + 0.5)
+        how = {"vmin": 0, "vmax": top, "aspect": "auto", "origin": "lower", "extent": edges}
+        image = axes.imshow(up.numpy(), **how)
+        axes.set(title=name, xlabel="token", ylabel="layer")
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_locator(MaxNLocator(integer=True))
+    drawing.colorbar(image, ax=all_axes, label="norm of U over the rank")
+    caption = (
+        "Magnitude of U, the up-projection that both towers share, by layer and prompt token: its "
+        f"norm over the rank, mean over the seeds (up to {max(map(len, maps.values()))})."
     )
+    return drawing, "base2new", caption
 
 
-def prompt_magnitude(found: Collected) -> tuple[Drawing, str] | None:
-    """Norm of the prompts by layer, with and without the shared up-projection."""
-    if found.protocol.name != "ablation_components":
+def figure4_few_shot(group: Found) -> Drawn | None:
+    """Draw few-shot curves with ViT-B/16."""
+    return _few_shot(group.get("few_shot"))
+
+
+def figure5_few_shot_vit_b32(group: Found) -> Drawn | None:
+    """Draw few-shot curves with ViT-B/32."""
+    return _few_shot(group.get("few_shot_vit_b32"))
+
+
+def _few_shot(found: Collected | None) -> Drawn | None:
+    """Draw accuracy over the shots: the average, and a panel per data set."""
+    rows = rows_of(found) if found else []
+    shots = [str(k) for k in found.protocol.shots] if found else []
+    if not _has_scores(rows, [(AVERAGE, k) for k in shots]):
         return None
-    by_row = {label: _magnitudes(found, label) for label in (UNSHARED, SHARED)}
-    if not all(by_row.values()):
-        return None
-    drawing, both = _axes(7.2, 3.4, columns=2)
-    names = {UNSHARED: "U of each tower", SHARED: "shared U"}
-    for axes, tower in zip(both, ("text", "vision"), strict=True):
-        for (label, runs), look in zip(by_row.items(), _looks(2), strict=True):
-            layers = list(zip(*(run[tower] for run in runs), strict=True))
-            means = [sum(layer) / len(layer) for layer in layers]
-            depth = range(1, len(layers) + 1)
-            axes.plot(depth, means, label=names[label], **look)
-            lows, highs = [min(layer) for layer in layers], [max(layer) for layer in layers]
-            axes.fill_between(depth, lows, highs, color=look["color"], alpha=0.2, linewidth=0)
-        axes.set_xlabel("layer")
-        axes.set_ylabel("mean L2 norm of the prompts")
-        axes.set_title(f"{tower} tower")
-        axes.set_ylim(bottom=0)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    _legend(drawing, both[0])
-    return drawing, (
-        "Prompt magnitude by layer: the L2 norm of each prompt vector that is put in at the input "
-        "of a layer, averaged over the prompt tokens and over the runs; shaded: from the smallest "
-        "to the largest run. Our measure: the paper's figure is not known in detail."
+    names = averaged(found.protocol)
+    parts = [AVERAGE, *names] if len(names) > 1 else names
+    drawing, all_axes = panels(len(parts), *((2.9, 2.4) if len(parts) > 1 else (6, 3.8)), columns=4)
+    for part, axes in zip(parts, all_axes, strict=True):
+        _curves(axes, found, rows, part)
+        axes.set_title(part)
+        axes.set_xscale("log", base=2)
+        axes.set_xticks([int(k) for k in shots], shots)
+        axes.grid(True)
+    for axes in all_axes[-4:]:
+        axes.set_xlabel("training images per class")
+    drawing.supylabel("accuracy, all classes (%)", size=9)
+    legend(drawing, all_axes[0], columns=5 if len(parts) > 1 else 3)
+    caption = (
+        f"{found.protocol.title}. Filled: our runs, bars: standard deviation over the seeds; "
+        "hollow: published; horizontal lines: nothing is trained."
     )
+    return drawing, found.protocol.name, caption
 
 
-def _magnitudes(found: Collected, label: str) -> list[dict[str, list[float]]]:
-    trained = [result for run, result in found.runs if run.trains and run.row == label and result]
-    measured = [prompt_magnitudes(result.folder) for result in trained]
-    return [magnitudes for magnitudes in measured if magnitudes]
+def _curves(axes: Axes, found: Collected, rows: Sequence[Row], part: str) -> None:
+    each = looks()
+    for row, look in zip(rows, each, strict=False):
+        known = {int(k): s for (name, k), s in row.scores.items() if name == part}
+        known = {k: s for k, s in sorted(known.items()) if s.mean is not None}
+        _curve(axes, known, row.label, {"linestyle": "-", "zorder": 3, "markersize": 5, **look})
+    for entry, look in zip(entries_of(found.protocol), each, strict=False):
+        known = {int(k): Score(v, {}, 0) for (name, k), v in entry.figures.items() if name == part}
+        how = {"linestyle": ":", "linewidth": 1, "markersize": 4, "markerfacecolor": "none"}
+        _curve(axes, known, f"{entry.method} (published)", {**how, **look})
 
 
-def training_curves(found: Collected) -> tuple[Drawing, str] | None:
-    """Every term of the loss over the epochs, of the protocol's own method."""
-    if found.protocol.table != "base2new" or found.protocol.varies:
-        return None
-    label = list(found.protocol.rows)[-1]
-    trained = [(run, result) for run, result in found.runs if run.trains and run.row == label]
-    run = next((run for run, result in trained if result), None)
-    if run is None:
-        return None
-    curves = loss_curves(dict((r, result) for r, result in trained)[run].folder)
+def _curve(axes: Axes, known: Mapping[int, Score], label: str, look: dict) -> None:
+    if int(UNTRAINED) in known:
+        style = {"color": look["color"], "linestyle": "--" if look["linestyle"] == "-" else ":"}
+        axes.axhline(known[int(UNTRAINED)].mean, label=label, **style)
+    elif known:
+        means, bars = [s.mean for s in known.values()], [s.std or 0 for s in known.values()]
+        bars = bars if any(bars) else None
+        axes.errorbar(list(known), means, bars, capsize=2, label=label, **look)
+
+
+def training_curves(group: Found) -> Drawn | None:
+    """Draw every term of our method's loss over the epochs of one training."""
+    trainings = group["base2new"].trainings() if "base2new" in group else []
+    curves = loss_curves(trainings[0][1].folder) if trainings else {}
     if not curves:
         return None
-    drawing, axes = _axes()
-    for (name, values), look in zip(curves.items(), _looks(len(curves)), strict=True):
+    drawing, (axes,) = panels(1, 6.0, 3.8, columns=1)
+    for (name, values), look in zip(curves.items(), looks(), strict=False):
         size = {"markersize": 4, "linewidth": 2 if name == "loss" else 1.2}
         axes.plot(list(values), list(values.values()), label=name, **size, **look)
-    axes.set_yscale("log")
+    axes.set(yscale="log", xlabel="epoch", ylabel="mean over the epoch")
+    axes.grid(True)
     axes.yaxis.set_major_formatter(ScalarFormatter())
     axes.yaxis.set_minor_formatter(NullFormatter())
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set_xlabel("epoch")
-    axes.set_ylabel("mean over the epoch")
-    _legend(drawing, axes)
-    return drawing, (
-        f"Training of {label} on {run.dataset}, {run.shots} shots, seed {run.seed}: the loss and "
+    legend(drawing, axes, columns=3)
+    run = trainings[0][0]
+    caption = (
+        f"Training of {run.row} on {run.dataset}, {run.shots} shots, seed {run.seed}: the loss and "
         "each of its terms, weighted as they enter it."
     )
+    return drawing, "base2new", caption
+
+
+# How each figure is drawn, and the protocols that it shows.
+DRAWINGS: dict[str, tuple[Callable[[Found], Drawn | None], tuple[str, ...]]] = {
+    "figure1_parameters": (figure1_parameters, tuple(PARAMETERS)),
+    "figure3_up_projection": (figure3_up_projection, ("base2new",)),
+    "figure4_few_shot": (figure4_few_shot, ("few_shot",)),
+    "figure5_few_shot_vit_b32": (figure5_few_shot_vit_b32, ("few_shot_vit_b32",)),
+    "training_curves": (training_curves, ("base2new",)),
+}

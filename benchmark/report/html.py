@@ -1,4 +1,4 @@
-"""The report as one HTML file that needs no network: tables, figures, and every run's origin."""
+"""Write the report as one HTML file that needs no network: tables, figures, every run's origin."""
 
 import os
 import re
@@ -8,14 +8,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import yaml
+from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import atomic_write
 from jinja2 import Environment, FileSystemLoader
 
-from benchmark.cells import Table
-from benchmark.figures import INK, Figure, draw_all
-from benchmark.results import Collected, Result, Results
-from benchmark.runs import Run
-from trainers.config import CONFIGS
+from benchmark.plan import Run
+from benchmark.report.canvas import INK, Figure
+from benchmark.report.cells import Table
+from benchmark.report.collect import Collected, Result, Results
+from benchmark.report.figures import draw_all
+from benchmark.report.tables import GAP
+from experiment.config import CONFIGS
 
 ABOUT = {
     "base2new": "Trained on the first half of the classes, tested on both halves.",
@@ -55,7 +58,7 @@ def write_page(
         facts=_facts(results, found),
         sections=sections,
         foot=f"Made by python -m benchmark.report, {time.strftime('%Y-%m-%d')}. "
-        "Figures stand beside this page as PNG and SVG; every number is in the runs' results.json.",
+        "Figures are next to this page as PNG and SVG; every number is in the runs' results.json.",
     )
     path = folder / "index.html"
     with atomic_write(path) as file:
@@ -89,13 +92,13 @@ def _facts(results: Results, found: Sequence[Collected]) -> list[tuple[str, str]
 
 
 def _code(results: Results) -> str:
-    """The commit of all runs, or how many there are."""
+    """Return the commit of all runs, or how many there are."""
     commits = sorted({_short_commit(result.data["commit"]) for result in results.all})
     return commits[0] if len(commits) == 1 else f"{len(commits)} commits"
 
 
 def _short_commit(name: str | None) -> str:
-    """Ten digits, and whether files differed from it."""
+    """Return ten digits of a commit, and whether files differed from it."""
     return f"{name[:10]}{name[40:]}" if name else "unknown"
 
 
@@ -103,13 +106,13 @@ def _section(
     found: Collected, tables: Sequence[Table], figures: Sequence[Figure], mixed: bool
 ) -> dict:
     protocol = found.protocol
-    demo = "_demo" if protocol.demo else ""
-    own = [f for f in figures if f.name.startswith(f"{protocol.name}{demo}_")]
-    if not demo:
-        own = [f for f in own if not f.name.startswith(f"{protocol.name}_demo_")]
+    demo = "_demo" * protocol.demo
+    own = [f for f in figures if f.protocol == protocol.name and f.demo == protocol.demo]
     about = ABOUT[protocol.table]
     if protocol.varies:
         about = f"Variants of one method. {about}"
+    if protocol.paper:
+        about += f" In the paper: {protocol.paper}."
     return {
         "id": f"{protocol.name}{demo}",
         "title": f"{protocol.title}{' (demo world)' * (mixed and protocol.demo)}",
@@ -121,20 +124,29 @@ def _section(
 
 
 def _rows(tables: Sequence[Table], mine: Sequence[str]) -> list[dict]:
-    """Tables for the template; rows of one's own are marked where published ones stand beside."""
+    """Return tables for the template; our rows are marked where published ones stand next to them.
+
+    A line of differences belongs to the row above it: sorting keeps them together.
+    """
     content = []
     for table in tables:
-        mixed = any("(published)" in row[0].text for row in table.rows)
-        words = [
-            all(row[i].kind == "label" for row in table.rows) for i in range(len(table.header))
+        mixed = any(cell.kind == "published" for row in table.rows for cell in row)
+        columns = list(zip(*table.rows, strict=True))
+        words = [all(cell.kind == "label" for cell in column) for column in columns]
+        rows = [
+            {
+                "cells": row,
+                "mine": mixed and row[0].text in mine,
+                "below": row[0].text.startswith(GAP),
+            }
+            for row in table.rows
         ]
-        rows = [{"cells": row, "mine": mixed and row[0].text in mine} for row in table.rows]
         content.append({**vars(table), "rows": rows, "words": words})
     return content
 
 
 def inline(figure: Figure) -> str:
-    """The SVG for a page: it takes the page's colour and font, and its ids are its own."""
+    """Return the SVG for a page: it takes the page's colour and font, and its ids are unique."""
     svg = figure.svg[figure.svg.index("<svg") :].replace(INK, "currentColor")
     svg = re.sub(r"font: ([^;\"]*?)'[^;\"]*", r"font: \1system-ui, sans-serif", svg)
     ids = sorted(set(re.findall(r'id="([^"]+)"', svg)), key=len, reverse=True)
@@ -175,9 +187,7 @@ def _of_result(result: Result) -> dict:
 
 
 def _shown(config: Mapping) -> dict:
-    """A configuration without the nodes of other methods."""
-    from dassl.engine import TRAINER_REGISTRY
-
+    """Return a configuration without the nodes of other methods."""
     trainer = config["TRAINER"]
     known = trainer["NAME"] in TRAINER_REGISTRY.registered_names()
     node = getattr(TRAINER_REGISTRY.get(trainer["NAME"]), "node", None) if known else None
@@ -186,14 +196,14 @@ def _shown(config: Mapping) -> dict:
 
 
 def _plain(value):
-    """Paths of this machine as they look from the current folder."""
+    """Return paths of this machine as they look from the current folder."""
     if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items()}
     return short(value) if isinstance(value, str) else value
 
 
 def short(text: str) -> str:
-    """Paths without the current folder, or this repository's, in front of them."""
+    """Return paths without the current folder, or this repository's, in front of them."""
     for above in (Path.cwd(), CONFIGS.parent):
         text = text.replace(f"{above}{os.sep}", "")
     return text

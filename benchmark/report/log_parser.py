@@ -1,4 +1,4 @@
-"""Log files of the original code bases (CoOp, MaPLe, PromptSRC, ...): log.txt of their train.py.
+"""Read log files of the original code bases (CoOp, MaPLe, PromptSRC, ...), their log.txt.
 
 What a run was is read from the arguments and the configuration that it prints first, not from its
 folder. Accuracy is computed from the counts of its last result, since it prints one decimal only.
@@ -12,15 +12,17 @@ from benchmark.protocol import dataset_stems
 
 ARGUMENTS, CONFIG = "** Arguments **", "** Config **"
 COUNTS = re.compile(r"^\* total: ([\d,]+)\n\* correct: ([\d,]+)$", re.MULTILINE)
+BACKBONE = re.compile(r"^  BACKBONE:\n(?:    .*\n)*?    NAME: *(.*)$", re.MULTILINE)
 SHOTS_IN_PATH = re.compile(r"shots_(\d+)|_(\d+)shots")
 
 
 @dataclass(frozen=True)
 class Log:
-    """One evaluation that a log tells of; data sets are stems of configs/datasets."""
+    """One evaluation that a log reports; data sets are stems of configs/datasets."""
 
     path: Path
     trainer: str
+    backbone: str
     trained_on: str
     dataset: str
     classes: str
@@ -30,7 +32,7 @@ class Log:
 
 
 def read_logs(output: Path) -> list[Log]:
-    """All finished runs of original code bases below a folder; of a run's logs the newest."""
+    """Return all finished runs of original code bases below a folder; per run its newest log."""
     newest: dict[Path, Log] = {}
     paths = sorted(output.rglob("log.txt*"), key=lambda path: path.stat().st_mtime)
     for path in paths:
@@ -41,7 +43,7 @@ def read_logs(output: Path) -> list[Log]:
 
 
 def read_log(path: Path) -> Log | None:
-    """What a log tells; None for one of another program, of an unknown data set, or unfinished."""
+    """Return a log's run; None for another program, an unknown data set, or an unfinished run."""
     text = path.read_text(encoding="utf-8", errors="replace")
     counts = list(COUNTS.finditer(text))
     if ARGUMENTS not in text or CONFIG not in text or not counts:
@@ -56,6 +58,7 @@ def read_log(path: Path) -> Log | None:
     return Log(
         path=path,
         trainer=_key(config, "NAME", "TRAINER"),
+        backbone=_backbone(config),
         trained_on=_first_dataset(model) or dataset,
         dataset=dataset,
         classes=_key(config, "SUBSAMPLE_CLASSES", "DATASET") or "all",
@@ -66,11 +69,16 @@ def read_log(path: Path) -> Log | None:
 
 
 def _key(text: str, key: str, section: str = "") -> str:
-    """The value of the first line `key: value`, in a section where one is named; "" without it."""
+    """Return the value of the first line `key: value`, in a section if one is named; or ""."""
     if section:
         start = re.search(rf"^{section}:\n((?: +.*\n)+)", text, re.MULTILINE)
         text = start.group(1) if start else ""
     found = re.search(rf"^ {{0,2}}{key}: *(.*)$", text, re.MULTILINE)
+    return found.group(1).strip() if found else ""
+
+
+def _backbone(config: str) -> str:
+    found = BACKBONE.search(config)
     return found.group(1).strip() if found else ""
 
 

@@ -17,11 +17,13 @@ class Score:
         mean: over the seeds found; None: nothing found.
         by_seed: each seed's own figure.
         planned: how many seeds there should be.
+        parts: of an average, how many data sets were found, and how many there should be.
     """
 
     mean: float | None
     by_seed: Mapping[int, float]
     planned: int
+    parts: tuple[int, int] = (1, 1)
 
     @property
     def std(self) -> float | None:
@@ -29,32 +31,38 @@ class Score:
         values = list(self.by_seed.values())
         return statistics.stdev(values) if len(values) > 1 else None
 
+    @property
+    def partial(self) -> bool:
+        """An average over some data sets only, which compares with no other."""
+        return self.parts[0] < self.parts[1]
+
 
 def score(by_seed: Mapping[int, float], planned: int) -> Score:
-    """The score of one data set."""
+    """Return the score of one data set."""
     values = list(by_seed.values())
     return Score(statistics.mean(values) if values else None, dict(by_seed), planned)
 
 
 def harmonic_mean(base: float, new: float) -> float:
-    """HM of two accuracies; 0 where both are."""
+    """Return the HM of two accuracies; 0 where both are."""
     return 2 * base * new / (base + new) if base + new else 0.0
 
 
 def harmonic(base: Score, new: Score) -> Score:
-    """HM of the means; by seed where both are there."""
+    """Return the HM of the means; by seed where both are there."""
     if base.mean is None or new.mean is None:
-        return Score(None, {}, base.planned)
+        return Score(None, {}, base.planned, base.parts)
     seeds = [seed for seed in base.by_seed if seed in new.by_seed]
     own = {seed: harmonic_mean(base.by_seed[seed], new.by_seed[seed]) for seed in seeds}
-    return Score(harmonic_mean(base.mean, new.mean), own, base.planned)
+    return Score(harmonic_mean(base.mean, new.mean), own, base.planned, base.parts)
 
 
 def average(scores: Sequence[Score]) -> Score:
-    """Mean over data sets, of those found; by seed where a seed has them all."""
+    """Return the mean over data sets, of those found; by seed where a seed has them all."""
     found = [s for s in scores if s.mean is not None]
+    parts = (len(found), len(scores))
     if not found:
-        return Score(None, {}, scores[0].planned if scores else 0)
+        return Score(None, {}, scores[0].planned if scores else 0, parts)
     seeds = [seed for seed in found[0].by_seed if all(seed in s.by_seed for s in found)]
     own = {seed: statistics.mean(s.by_seed[seed] for s in found) for seed in seeds}
-    return Score(statistics.mean(s.mean for s in found), own, found[0].planned)
+    return Score(statistics.mean(s.mean for s in found), own, found[0].planned, parts)

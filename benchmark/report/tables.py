@@ -1,18 +1,145 @@
-"""The tables of a protocol, of the kind that its YAML names."""
+"""The tables of a protocol: averages first, then data set by data set.
 
-from benchmark.cells import Table
-from benchmark.results import Collected
-from benchmark.table_base2new import base2new_tables
-from benchmark.table_few_shot import few_shot_tables
-from benchmark.table_transfer import transfer_tables
+Our rows come first, each followed by its difference to the published row, then all published rows.
+"""
 
-BUILDERS = {
-    "base2new": base2new_tables,
-    "transfer": transfer_tables,
-    "few_shot": few_shot_tables,
-}
+from collections.abc import Sequence
+
+from benchmark.report.cells import BLANK, Cell, Table, count, difference, own, published
+from benchmark.report.collect import Collected
+from benchmark.report.comparison import (
+    WITHOUT,
+    Row,
+    averaged,
+    columns_of,
+    entries_of,
+    named,
+    published_figures,
+    rows_of,
+)
+from benchmark.report.published import AVERAGE, Entry, Key, mismatches, parameters
+from benchmark.report.verdict import verdict
+
+GAP = "  minus"  # how the label of a line of differences begins
 
 
 def tables(found: Collected) -> list[Table]:
-    """All tables of a protocol, the averages first."""
-    return BUILDERS[found.protocol.table](found)
+    """Return all tables of a protocol; the first has notes, sources and the verdict."""
+    protocol, rows, columns = found.protocol, rows_of(found), columns_of(found.protocol)
+    many = len(averaged(protocol))
+    name = f"average over {many} data sets" if many > 1 else protocol.train.datasets[0]
+    notes = [*_partial(rows, columns), *notes_of(found)]
+    sources = _sources(entries_of(protocol), protocol.name)
+    about = {"notes": notes, "sources": sources, "verdict": verdict(found)}
+    if protocol.table == "transfer":
+        header, lines = _by_dataset(found, rows, columns[0])
+        return [Table(protocol.title, header, lines, **about)]
+    header, lines = _averages(found, rows, columns)
+    made = [Table(f"{protocol.title}: {name}", header, lines, **about)]
+    for column in columns if len(protocol.columns) > 1 else ():
+        scores = [row.scores.get((AVERAGE, column)) for row in rows]
+        if any(score is not None and score.mean is not None for score in scores):
+            title = f"{protocol.title}: {named(column)} by data set"
+            made.append(Table(title, *_by_dataset(found, rows, column)))
+    return made
+
+
+def _averages(
+    found: Collected, rows: Sequence[Row], columns: Sequence[str]
+) -> tuple[list[str], list[list[Cell]]]:
+    lines = _lines(found, rows, [(AVERAGE, column) for column in columns])
+    header = ["method", *map(named, columns)]
+    if found.protocol.table == "few_shot":
+        return header, lines
+    counts = {row.label: count(found.parameters.get(row.label)) for row in rows}
+    theirs = entries_of(found.protocol)
+    for entry in theirs if not found.protocol.varies else ():
+        known = parameters().get(entry.method, (None,))
+        counts[_label(entry, theirs)] = count(*known)
+    return [*header, "parameters"], [[*line, counts.get(line[0].text, BLANK)] for line in lines]
+
+
+def _by_dataset(
+    found: Collected, rows: Sequence[Row], column: str
+) -> tuple[list[str], list[list[Cell]]]:
+    names = [*found.protocol.columns, AVERAGE]
+    names += [WITHOUT] if any((WITHOUT, column) in row.scores for row in rows) else []
+    heads = list(names)
+    if found.protocol.table == "transfer":
+        heads[0] += " (source)"
+        heads[names.index(AVERAGE)] += f" of {len(averaged(found.protocol))}"
+    return ["method", *heads], _lines(found, rows, [(name, column) for name in names])
+
+
+def _lines(found: Collected, rows: Sequence[Row], keys: Sequence[Key]) -> list[list[Cell]]:
+    """Return our rows, each with its line of differences, then the published rows."""
+    theirs = entries_of(found.protocol)
+    lines = []
+    for row in rows:
+        lines.append([Cell(row.label), *(own(row.scores.get(key)) for key in keys)])
+        if row.entry:
+            gaps = [difference(row.difference(key)) for key in keys]
+            lines.append([Cell(f"{GAP} {_mark(row.entry, theirs)}"), *gaps])
+    for entry in theirs:
+        figures = published_figures(entry, found.protocol)
+        cells = [published(figures.get(key)) for key in keys]
+        if any(cell is not BLANK for cell in cells):
+            lines.append([Cell(_label(entry, theirs)), *cells])
+    return lines
+
+
+def _label(entry: Entry, theirs: Sequence[Entry]) -> str:
+    return f"{entry.method} {_mark(entry, theirs)}"
+
+
+def _mark(entry: Entry, theirs: Sequence[Entry]) -> str:
+    """Return the number of an entry's source, as in [1]."""
+    return f"[{_numbers(theirs)[entry.source]}]"
+
+
+def _numbers(theirs: Sequence[Entry]) -> dict[str, int]:
+    """Number the sources in the order of their first entry."""
+    sources = dict.fromkeys(entry.source for entry in theirs)
+    return {source: number for number, source in enumerate(sources, 1)}
+
+
+def _sources(theirs: Sequence[Entry], table: str) -> list[str]:
+    """Return where published figures were read, and what does not add up in them."""
+    sources = [f"[{number}] {source}" for source, number in _numbers(theirs).items()]
+    sources += [f"{entry.method}: {entry.note}" for entry in theirs if entry.note]
+    wrong: dict[str, list[str]] = {}
+    for method, dataset, metric, printed, follows in mismatches(table) if theirs else ():
+        note = f"{dataset} {metric} is printed {printed:.2f}, {follows:.2f} follows"
+        wrong.setdefault(method, []).append(note)
+    return sources + [f"{method}: {'; '.join(notes)}." for method, notes in wrong.items()]
+
+
+def notes_of(found: Collected) -> list[str]:
+    """Return what to know about a table: how to read it, what is missing or otherwise set."""
+    notes = ["Percent; mean ± standard deviation over the seeds (number of seeds)."]
+    if found.protocol.table == "base2new":
+        notes[0] += " HM is that of the averages, its deviation that of the seeds' own HMs."
+    missing = sum(result is None for _, result in found.runs)
+    if missing:
+        notes.append(f"{missing} of {len(found.runs)} evaluations are missing.")
+    settings: dict[str, list[tuple[str, str]]] = {}
+    for deviating in found.deviating.values():
+        for key, values in deviating.items():
+            settings.setdefault(key, []).extend(values)
+    for key, values in sorted(settings.items()):
+        has, own = (" or ".join(sorted(set(side))) for side in zip(*values, strict=True))
+        notes.append(f"Not the protocol's setting: {key} is {has}, the protocol has {own}.")
+    return notes
+
+
+def _partial(rows: Sequence[Row], columns: Sequence[str]) -> list[str]:
+    """Return a note per row whose average is over some data sets only."""
+    notes = []
+    for row in rows:
+        for column in columns:
+            score = row.scores.get((AVERAGE, column))
+            if score and score.mean is not None and score.partial:
+                which = f", {named(column)}" if column.isdigit() else ""
+                have, all_ = score.parts
+                notes.append(f"{row.label}{which}: average over {have} of {all_} data sets.")
+    return list(dict.fromkeys(notes))

@@ -3,19 +3,23 @@
 import csv
 import io
 import json
+import re
 import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict
 
 from tabulate import tabulate
 
-from benchmark.cells import Cell, Table
+from benchmark.report.cells import Cell, Table
 
 FORMATS = ("terminal", "markdown", "latex", "csv", "json", "html")
+WIDTH = 120  # of a terminal; in a wider table deviations go below the figures
+FIELDS = ["protocol", "table", "row", "column", "kind", "value", "std", "seeds", "planned"]
+SIGNED = re.compile(r"(?<=& )( *)([-+]\d+\.\d+)")
 
 
 def write(named: Sequence[tuple[str, Sequence[Table]]], style: str) -> str:
-    """Tables of protocols, (name, tables), in one of FORMATS but html."""
+    """Write tables of protocols, (name, tables), in one of FORMATS but html."""
     if style == "json":
         content = {name: [_plain(table) for table in tables] for name, tables in named}
         return json.dumps(content, indent=2, ensure_ascii=False)
@@ -30,85 +34,73 @@ def _plain(table: Table) -> dict:
         {head: _value(cell) for head, cell in zip(table.header, row, strict=True)}
         for row in table.rows
     ]
-    return {"title": table.title, "rows": rows, "notes": table.notes, "sources": table.sources}
+    plain = {"title": table.title, "rows": rows, "notes": table.notes, "sources": table.sources}
+    return plain | ({"verdict": asdict(table.verdict)} if table.verdict else {})
 
 
 def _value(cell: Cell):
-    """Full precision where there is a figure, the text where there is none."""
-    if cell.kind == "own" or cell.kind == "missing":
+    """Return full precision where there is a figure, the text where there is none."""
+    if cell.kind in ("own", "missing"):
         return {k: v for k, v in asdict(cell).items() if k in ("value", "std", "seeds", "planned")}
     return cell.text.strip() or None if cell.kind == "label" else cell.value
 
 
 def _csv(named: Sequence[tuple[str, Sequence[Table]]]) -> str:
-    """One line a cell, so that every table fits: protocol, table, row, column, figures."""
+    """Write one line per cell, so that every table fits."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(
-        ["protocol", "table", "row", "column", "kind", "value", "std", "seeds", "planned"]
-    )
-    for name, tables in named:
-        for table in tables:
-            for row in table.rows:
-                labels = " / ".join(c.text.strip() for c in row if c.kind == "label" and c.text)
-                for head, cell in zip(table.header, row, strict=True):
-                    if cell.kind == "label":
-                        continue
-                    figures = (cell.value, cell.std, cell.seeds, cell.planned)
+    writer.writerow(FIELDS)
+    for name, table in ((name, table) for name, tables in named for table in tables):
+        for row in table.rows:
+            labels = " / ".join(c.text.strip() for c in row if c.kind == "label" and c.text)
+            for head, cell in zip(table.header, row, strict=True):
+                figures = (cell.value, cell.std, cell.seeds, cell.planned)
+                if cell.kind != "label":
                     writer.writerow([name, table.title, labels, head, cell.kind, *figures])
     return out.getvalue().rstrip("\n")
 
 
-def _grid(table: Table, style: str, header: Sequence[str]) -> str:
-    align = ["left" if _words(table, column) else "right" for column in range(len(header))]
-    lines = [[cell.text for cell in row] for row in table.rows]
+def _grid(table: Table, style: str, narrow: bool = False) -> str:
+    columns = list(zip(*table.rows, strict=True))
+    words = [all(cell.kind == "label" and cell.text for cell in column) for column in columns]
     return tabulate(
-        lines,
-        header,
+        [[_narrow(cell) if narrow else cell.text for cell in row] for row in table.rows],
+        [re.sub("[ _]", "\n", head) for head in table.header] if narrow else table.header,
         tablefmt=style,
-        colalign=align,
+        colalign=["left" if word else "right" for word in words],
         disable_numparse=True,
         preserve_whitespace=True,
     )
 
 
-def _words(table: Table, column: int) -> bool:
-    return all(row[column].kind == "label" and row[column].text for row in table.rows)
+def _narrow(cell: Cell) -> str:
+    """Return a figure with its deviation below it, and its seeds only where some are missing."""
+    if cell.kind != "own":
+        return cell.text
+    lines = [f"{cell.value:.2f}"] + ([] if cell.std is None else [f"±{cell.std:.2f}"])
+    lines += [f"{cell.seeds} of {cell.planned}"] if cell.seeds != cell.planned else []
+    return "\n".join(lines)
 
 
 def _terminal(table: Table) -> str:
     wrap = textwrap.TextWrapper(100, initial_indent="  ", subsequent_indent="    ")
-    notes = [wrap.fill(note) for note in table.notes]
-    return "\n".join([table.title, "", _grid(table, "simple", table.header), *notes])
+    grid = _grid(table, "simple")
+    if len(grid.splitlines()[0]) > WIDTH:
+        grid = _grid(table, "simple", narrow=True)
+    verdict = [table.verdict.text] if table.verdict else []
+    notes = [wrap.fill(note) for note in (*verdict, *table.notes, *table.sources)]
+    return "\n".join([table.title, "", grid, *notes])
 
 
 def _markdown(table: Table) -> str:
-    notes = ["", *(f"- {note}" for note in (*table.notes, *table.sources))]
-    return "\n".join(
-        [f"### {table.title}", "", _grid(table, "github", table.header), *notes]
-    ).rstrip()
+    verdict = [f"**{table.verdict.text}**"] if table.verdict else []
+    notes = ["", *(f"- {note}" for note in (*verdict, *table.notes, *table.sources))]
+    return "\n".join([f"### {table.title}", "", _grid(table, "github"), *notes]).rstrip()
 
 
 def _latex(table: Table) -> str:
-    """For the package booktabs."""
-    align = "".join("l" if _words(table, i) else "r" for i in range(len(table.header)))
-    lines = [" & ".join(map(_tex, (cell.text for cell in row))) + r" \\" for row in table.rows]
-    return "\n".join(
-        [
-            rf"% {table.title}",
-            *(f"% {note}" for note in table.notes),
-            rf"\begin{{tabular}}{{{align}}}",
-            r"\toprule",
-            " & ".join(map(_tex, table.header)) + r" \\",
-            r"\midrule",
-            *lines,
-            r"\bottomrule",
-            r"\end{tabular}",
-        ]
-    )
-
-
-def _tex(text: str) -> str:
-    for plain, tex in (("%", r"\%"), ("&", r"\&"), ("_", r"\_"), ("#", r"\#"), ("±", r"$\pm$")):
-        text = text.replace(plain, tex)
-    return f"${text}$" if text[:1] in "+-" and text[1:2].isdigit() else text
+    """Write a tabular for the package booktabs, with notes as comments."""
+    verdict = [table.verdict.text] if table.verdict else []
+    notes = [f"% {note}" for note in (table.title, *verdict, *table.notes, *table.sources)]
+    grid = SIGNED.sub(r"\1$\2$", _grid(table, "latex_booktabs").replace("±", r"$\pm$"))
+    return "\n".join([*notes, grid])

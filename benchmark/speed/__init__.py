@@ -1,9 +1,6 @@
-"""`python -m benchmark.speed`: what steps, evaluations and starts cost, ours beside the reference.
+"""`python -m benchmark.speed`: what steps, evaluations and starts cost, ours next to the reference.
 
-__main__    the command
-bench       what is measured          world       weights, names, data set of both sides
-sides       processes asked in turn   worker      one such process
-ours        our trainer in it         reference   PromptSRC's, with what is put in from outside
-flops       arithmetic that is needed projection  hours of the paper's tables
-table       the figures as text
+__main__    the command: what both sides are given, the order of measurements, the tables
+compare     both sides asked in turn      side        one of them, a process that times its trainer
+bound       the least arithmetic there is projection  hours of training for the paper's tables
 """

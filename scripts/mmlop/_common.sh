@@ -9,21 +9,22 @@ set -euo pipefail
 DATA="${DATA:-data}"
 OUTPUT="${OUTPUT:-output/mmlop}"
 
-# usage TEXT ARGUMENTS...: prints the text and ends where -h is among the arguments.
+# usage TEXT ARGUMENTS...: prints the text and ends if -h is among the arguments.
 usage() {
   local text="$1" word
   shift
   for word in "$@"; do
     if [[ "$word" == -h || "$word" == --help ]]; then
       printf 'usage: bash scripts/mmlop/%s %s\n\n' "$(basename "$0")" "$text"
-      printf 'KEY VALUE pairs at the end go to every run. Environment: DATA (%s), ' "$DATA"
-      printf 'OUTPUT (%s).\nTables: python -m benchmark.report OUTPUT\n' "$OUTPUT"
+      printf 'Flags of python -m benchmark.run (--seeds 1, --jobs 4, --dry-run, --retry-failed) '
+      printf 'come before\nthe KEY VALUE pairs, which go to every run. Finished runs are skipped, '
+      printf 'interrupted ones resumed.\nEnvironment: DATA (%s), OUTPUT (%s).\n' "$DATA" "$OUTPUT"
       exit 0
     fi
   done
 }
 
-# need COUNT ARGUMENTS...: ends with a sentence where there are fewer.
+# need COUNT ARGUMENTS...: ends with a sentence if there are fewer.
 need() {
   local count="$1"
   shift
@@ -38,9 +39,22 @@ run() {
   module benchmark.run --root "$DATA" --output "$OUTPUT" "$@"
 }
 
-# report WORDS...: tables of what is in OUTPUT.
+# report WORDS...: tables and figures of what is in OUTPUT.
 report() {
   module benchmark.report "$OUTPUT" "$@"
+}
+
+# run_then_report REPORT-FLAG NAMES PROTOCOL... WORDS...: runs, then reports, after failures too.
+# What was interrupted or refused ends here, and so does a dry run.
+run_then_report() {
+  local flag="$1" names="$2" status=0
+  shift 2
+  run "$@" || status=$?
+  if ((status > 1)) || [[ " $* " == *" --dry-run "* ]]; then
+    exit "$status"
+  fi
+  report "$flag" "$names"
+  exit "$status"
 }
 
 # module NAME WORDS...: a module of this repository, called from anywhere.

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# All tables of the paper, and cross-data-set transfer.
+# All tables and figures of the paper, and cross-data-set transfer.
 source "$(dirname "$0")/_common.sh"
 usage "[KEY VALUE ...]
-Tables 1 to 5, cross-data-set transfer, 1 and 2 shots; then the page of all results." "$@"
-run base2new domain_generalization cross_dataset few_shot ablation_components ablation_rank "$@"
-report --format html
+Tables 1 to 11 and cross-data-set transfer; then the page of all tables and figures." "$@"
+run_then_report --format html base2new domain_generalization cross_dataset few_shot components \
+  sensitivity_rank sensitivity_length sensitivity_depth few_shot_vit_b32 logits_loss "$@"

@@ -2,6 +2,5 @@
 # Table 2 of the paper.
 source "$(dirname "$0")/_common.sh"
 usage "[KEY VALUE ...]
-Table 2: ImageNet to its four variants, three seeds; then its report." "$@"
-run domain_generalization "$@"
-report --protocol domain_generalization
+Table 2: ImageNet to its four variants, three seeds; then its table." "$@"
+run_then_report --protocol domain_generalization domain_generalization "$@"

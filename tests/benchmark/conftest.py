@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.runs import Run
-from benchmark.state import expected
+from benchmark.plan import Run
+from experiment.cli import expected
 
 TINY = """
 title: "Tiny"

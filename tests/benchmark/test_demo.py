@@ -9,9 +9,10 @@ from benchmark import demo
 def pretend(monkeypatch, result):
     """The runs of the demo are not made: their results are there at once."""
 
-    def execute(planned, args, again):
+    def execute(planned, args, retry):
         for run, _ in planned:
             result(args.output, run, 60.0 + run.seed, *args.pairs)
+        assert "--retry-failed OPTIM" in retry and not args.retry_failed
         return 0
 
     monkeypatch.setattr(demo.run, "execute", execute)

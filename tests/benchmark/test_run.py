@@ -4,8 +4,11 @@ from pathlib import Path
 import pytest
 
 from benchmark import run
+from benchmark.plan import expand
+from benchmark.protocol import load
 from benchmark.run import main, parse_args
 from benchmark.runner import _chains
+from benchmark.worker import Outcome
 
 
 def dry(capsys, *words):
@@ -28,13 +31,20 @@ def test_a_dry_run_prints_the_exact_commands(capsys):
         f"{start}--output-dir {home}/test_new --eval-only --model-dir {home}/train "
         f"{shots} new OPTIM.LR 0.01",
     ]
-    assert said == "# trainings: 1, evaluations: 2 (a training ends with one); none finished\n"
+    table, _, last = said.strip().rpartition("\n")
+    assert last == "trainings: 1, evaluations: 2 (a training ends with one); none finished"
+    # 24 of DTD's 47 classes, 16 shots, batches of 4, 30 epochs; 864 + 828 test images.
+    assert table.splitlines()[-1].split() == [
+        "base2new", "(table", "1)", "1", "2", "2,880", "11,520", "1,692"
+    ]  # fmt: skip
 
 
 def test_several_protocols_at_once_share_their_trainings(capsys):
     lines, said = dry(capsys, "domain_generalization", "cross_dataset")
     assert len(set(lines)) == len(lines) == 3 + 3 * 4 + 3 * 10
-    assert said.startswith("# trainings: 3, evaluations: 45 ")
+    totals = [line.split()[-5:-3] for line in said.splitlines()[2:5]]
+    assert totals == [["3", "15"], ["3", "33"], ["3", "45"]]
+    assert said.splitlines()[4].startswith("all together")
 
 
 def test_one_step_alone(capsys):
@@ -50,7 +60,11 @@ def test_one_step_alone(capsys):
         (["base2new", "OPTIM.LRR", "1"], 'Unknown key "OPTIM.LRR" in the command line'),
         (["base3new"], 'No protocol "base3new"'),
         (["few_shot", "--only", "test"], "There is nothing to run"),
-        (["ablation_rank", "TRAINER.MMLOP.RANK", "3"], "what the rows of ablation_rank differ in"),
+        (
+            ["sensitivity_rank", "TRAINER.MMLOP.RANK", "3"],
+            "what the rows of sensitivity_rank differ in",
+        ),
+        (["base2new", "--retry-failed"], "nothing to retry: out/failures.json lists no run"),
     ],
 )
 def test_wrong_words_end_in_one_sentence_before_any_run(words, said, capsys):
@@ -68,15 +82,16 @@ def test_lists_and_pairs_may_stand_in_any_order():
     assert (args.seeds, args.shots) == ([1, 2], [4])
 
 
-def test_the_command_that_repeats_names_only_what_failed():
-    words = "base2new few_shot --root data --output out --jobs 4 OPTIM.LR 1"
+def test_only_what_failed_is_retried(tmp_path):
+    words = f"base2new few_shot --root data --output {tmp_path} --retry-failed"
     args = parse_args(shlex.split(words))
-    failed = [r for r, _ in run.plan(args) if r.dataset == "dtd" and r.seed == 3 and r.shots == 4]
-    again = run._command(args, failed)
-    assert again == (
-        "python -m benchmark.run few_shot --root data --output out "
-        "--datasets dtd --seeds 3 --shots 4 --jobs 4 OPTIM.LR 1"
-    )
+    folders = [each.folder for each in expand(load("base2new")) if each.seed == 3][:2]
+    other = expand(load("cross_dataset"))[0].folder  # of no protocol that is asked for
+    outcomes = {tmp_path / f: Outcome(tmp_path / f, "failed", "why") for f in (*folders, other)}
+    run.record(tmp_path, outcomes)
+    assert [each.folder for each, _ in run.plan(args)] == folders
+    run.record(tmp_path, {tmp_path / folders[0]: Outcome(tmp_path / folders[0], "finished")})
+    assert [each.folder for each, _ in run.plan(args)] == folders[1:]
 
 
 def test_gpus_count_within_the_visible_ones(monkeypatch):
@@ -107,8 +122,3 @@ def test_together_groups_the_seeds_of_what_can_go_together(capsys):
     assert groups == {("MMLoP", home), ("ProGrad", None), ("ZeroshotCLIP", None)}
     sizes = [len(chain) for chain in _chains([call for _, call in together])]
     assert sorted(sizes) == [2, 2, 2, 2, 6]  # three seeds of MMLoP with their tests are one
-
-    again = run._command(parse_args(shlex.split(words + " --together")))
-    assert again.endswith(
-        " --output out --trainers MMLoP,ProGrad,ZeroshotCLIP --datasets dtd --together"
-    )

@@ -11,12 +11,13 @@ from pathlib import Path
 
 import pytest
 
-import train
 from benchmark import run as runner_cli
-from benchmark.runner import slots
-from benchmark.worker import BUSY, Call, _outcomes, claim, work
+from benchmark.runner import Active, _Bar, progress, slots
+from benchmark.worker import BUSY, Call, Outcome, _outcomes, work
+from experiment import cli
+from experiment.lock import InUse, claim
 
-ROOT = Path(train.__file__).parent
+ROOT = Path(cli.__file__).parents[1]
 
 
 @pytest.fixture
@@ -91,11 +92,11 @@ def test_a_failing_run_does_not_stop_the_others(words, tmp_path, capsys):
     assert "is not finished" in failures[f"{home.relative_to(output)}/seed1/test_new"]["reason"]
     said = capsys.readouterr().err
     assert "2 of 4 runs failed" in said
-    (again,) = (line for line in said.splitlines() if "repeat just these" in line)
-    assert "--seeds 1 " in again and "OPTIM.MAX_EPOCH 1" in again
+    assert "To repeat just these: add --retry-failed" in said
 
     (home / "seed1" / "train").unlink()
-    assert go(words("--seeds", "1")) == 0
+    assert go(words("--retry-failed")) == 0
+    assert "trainings: 1, evaluations: 2" in capsys.readouterr().err
     assert len(results(output)) == 4 and not (output / "failures.json").exists()
 
 
@@ -111,8 +112,8 @@ def wait_for_checkpoint(output: Path) -> None:
         time.sleep(0.05)
 
 
-def test_killed_and_started_again_nothing_is_lost_or_done_twice(words, tmp_path):
-    """SIGKILL in the middle of a training: it goes on from its last epoch, once."""
+def test_interrupted_and_started_again_nothing_is_lost_or_done_twice(words, tmp_path):
+    """SIGKILL in the middle of a training: it is resumed at its last epoch, once."""
     output = tmp_path / "out"
     flags = ("--seeds", "1", "--jobs", "1")
     first = start(words(*flags, epochs=40))
@@ -138,21 +139,22 @@ def test_two_runners_on_one_folder_share_the_work(words, tmp_path):
     assert not list(output.rglob("log.txt-*"))  # no run was begun twice
 
 
-def test_an_interrupted_runner_says_how_to_go_on(words, tmp_path):
+def test_an_interrupted_runner_says_how_to_resume(words, tmp_path):
     runner = start(words("--seeds", "1", epochs=500))
     wait_for_checkpoint(tmp_path)
     runner.send_signal(signal.SIGTERM)
     said = runner.communicate(timeout=60)[1]
     assert runner.returncode == 130
-    assert "Interrupted. To go on: python -m benchmark.run" in said
+    assert "Interrupted. To resume, repeat the command." in said
     assert not results(tmp_path / "out")
 
 
 def test_a_folder_is_claimed_once(tmp_path):
-    with claim(tmp_path) as mine, claim(tmp_path) as other:
-        assert mine and not other
-    with claim(tmp_path) as mine:
-        assert mine
+    refused = pytest.raises(InUse, match="is in use by the run of process")
+    with claim(tmp_path), refused, claim(tmp_path):
+        pytest.fail("it was claimed twice")
+    with claim(tmp_path):
+        pass
 
 
 class Sender(list):
@@ -192,7 +194,7 @@ def test_prompts_of_another_training_are_not_tested(words, tmp_path, capsys):
 
 
 def test_what_was_tested_before_a_new_training_is_tested_again(words, tmp_path):
-    """The training was redone by hand, with --overwrite: its earlier test is laid aside."""
+    """The training was redone by hand, with --overwrite: its earlier test is set aside."""
     output = tmp_path / "out"
     assert go(words("--seeds", "1")) == 0
     training = next(output.rglob("train/results.json"))
@@ -203,14 +205,13 @@ def test_what_was_tested_before_a_new_training_is_tested_again(words, tmp_path):
 
 
 def test_a_run_that_has_just_begun_by_hand_is_left_alone(words, tmp_path, capsys):
-    """Without a checkpoint yet, it looks like what a killed run left: its lock tells."""
-    from trainers.locks import claim as lock
+    """Without a checkpoint yet, it looks like what an interrupted run left: its lock tells."""
 
     output = tmp_path / "out"
     folder = output / "caltech101/base/shots_2/IVLP/base2new/seed1/train"
     folder.mkdir(parents=True)
     (folder / "config.yaml").write_text("SEED: 1")
-    with lock(folder):
+    with claim(folder):
         assert go(words("--seeds", "1", "--only", "train")) == 1
         assert (folder / "config.yaml").exists()
     assert "in use by the run of process" in capsys.readouterr().err
@@ -232,10 +233,39 @@ def test_processes_are_forked_before_anybody_asks_for_gpus():
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
+# The progress bar
+
+LOG = "epoch [12/30] batch [5/10] time 0.1 (0.1) data 0.0 (0.0) loss 1.50 (1.2345) loss_ce 1 (1)\n"
+
+
+def test_the_log_s_last_line_tells_epoch_and_loss(tmp_path):
+    assert progress(tmp_path) == (0.0, "")
+    (tmp_path / "log.txt").write_text(LOG.replace("12/30", "11/30") + LOG)
+    share, text = progress(tmp_path)
+    assert share == pytest.approx(11.5 / 30) and text == "epoch 12/30 loss 1.23"
+    (tmp_path / "log.txt").write_text(LOG.split(" time")[0])
+    assert progress(tmp_path).text == "epoch 12/30"
+
+
+def test_the_bar_has_tqdm_s_form_and_ignores_what_was_done_before(tmp_path):
+    """Of four trainings two were skipped; of the other two one is half done after ten seconds."""
+    folders = [tmp_path / str(number) for number in range(4)]
+    folders[2].mkdir()
+    calls = [Call((), folder, trains=True) for folder in folders]
+    with _Bar(calls) as bar:
+        outcomes = {folder: Outcome(folder, "skipped") for folder in folders[:2]}
+        bar.show(outcomes, [Active(None, calls[2:3], None)])
+        (folders[2] / "log.txt").write_text(LOG.replace("12/30", "15/30").replace("5/10", "10/10"))
+        bar.show(outcomes, [Active(None, calls[2:3], None)])
+        text = bar.bar.format_meter(**{**bar.bar.format_dict, "elapsed": 10.0, "ncols": 90})
+    assert text.startswith(" 62%|") and "| 2/4 [00:10<00:30, 20.00s/run" in text
+    assert text.endswith(", epoch 15/30 loss 1.23]")
+
+
 # Seeds together
 
 
-def test_seeds_go_together_are_killed_and_go_on(words, tmp_path):
+def test_seeds_trained_together_are_interrupted_and_resumed(words, tmp_path):
     """One process for both; what it leaves is finished, together or apart, nothing done twice."""
     output = tmp_path / "out"
     first = start(words("--together", epochs=40))
@@ -262,9 +292,9 @@ def test_results_say_that_seeds_went_together(words, tmp_path):
 
 @pytest.fixture
 def trainings(tmp_path, monkeypatch):
-    """Calls of four seeds' trainings, and what train.py is asked for: it writes what it is told to.
+    """Calls of four seeds' trainings, and what train.py is asked for: it writes what it should.
 
-    Each of `states` is the checkpoint from which a seed goes on, None for a new one.
+    Each of `states` is the checkpoint from which a seed is resumed, None for a new one.
     """
     asked = []
 
@@ -277,8 +307,8 @@ def trainings(tmp_path, monkeypatch):
                 (folder / "prompt_learner").mkdir(parents=True)
                 (folder / "prompt_learner" / checkpoint).touch()
                 (folder / "prompt_learner" / "checkpoint").write_text(checkpoint)
-        monkeypatch.setattr(train, "main", lambda words: ran([words], finish))
-        monkeypatch.setattr(train, "main_together", lambda groups: ran(groups, together))
+        monkeypatch.setattr(cli, "main", lambda words: ran([words], finish))
+        monkeypatch.setattr(cli, "main_multi_seed", lambda groups: ran(groups, together))
         monkeypatch.setattr("benchmark.worker._prepare", prepared)
         return calls, asked
 
@@ -318,7 +348,9 @@ def test_what_a_group_leaves_unfinished_is_trained_apart(trainings, capsys):
     assert kinds == [("seed1", "finished"), ("seed2", "finished"), ("seed3", "finished")]
     assert asked == [["seed1", "seed2", "seed3"], ["seed2"], ["seed3"]]
     said = capsys.readouterr().err.strip()
-    assert said.endswith(": seed2, seed3 go on apart. train.py: Seed 2: too much. (exit status 3)")
+    assert said.endswith(
+        ": seed2, seed3 are trained separately. train.py: Seed 2: too much. (exit status 3)"
+    )
 
 
 def test_a_stopped_group_is_stopped(trainings):
@@ -334,5 +366,5 @@ def test_a_group_waits_for_a_seed_that_another_runner_has(tmp_path, monkeypatch)
     with claim(tmp_path / "seed2"):
         work(calls, None, False, sender, Alive())
     assert sender == [BUSY]
-    with claim(tmp_path / "seed1") as mine:
-        assert mine  # it did not keep the other
+    with claim(tmp_path / "seed1"):  # it did not keep the other
+        pass

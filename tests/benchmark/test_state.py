@@ -3,9 +3,10 @@ import json
 import pytest
 import yaml
 
+from benchmark.plan import expand
 from benchmark.protocol import load, select
-from benchmark.runs import expand
-from benchmark.state import clear, examine, expected, fingerprint, set_aside
+from experiment.cli import expected
+from experiment.run_state import clear, examine, fingerprint, set_aside
 
 
 @pytest.fixture
@@ -36,7 +37,7 @@ def test_another_method_s_keys_do_not_count(arguments):
 def test_a_record_of_an_older_version_lacks_keys_that_have_their_defaults(arguments):
     config = yaml.safe_load(expected(arguments).dump())
     before = fingerprint(config)
-    del config["TRAINER"]["MMLOP"]["SCL_AFTER_UDC"]
+    del config["TRAINER"]["MMLOP"]["UP_PER_LAYER"]
     assert fingerprint(config) == before
 
 

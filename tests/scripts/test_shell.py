@@ -1,5 +1,6 @@
 """The shell scripts: what they call, what they say, and that no two are the same."""
 
+import json
 import os
 import re
 import shutil
@@ -9,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from benchmark import run
 from benchmark.protocol import load
-from benchmark.results import Results, collect
+from benchmark.report.collect import Results, collect
 from experiment import cli
 
 FOLDER = Path(cli.__file__).parents[1] / "scripts" / "mmlop"
@@ -30,27 +32,64 @@ CALLS = {
         ["run domain_generalization --only test --datasets imagenet_a --seeds 1"],
     ),
     "few_shot.sh": ("dtd 4", ["run few_shot --datasets dtd --shots 4"]),
-    "ablation_components.sh": ("", ["run ablation_components"]),
-    "ablation_rank.sh": ("", ["run ablation_rank"]),
-    "reproduce_base2new.sh": ("", ["run base2new", "report --protocol base2new"]),
-    "reproduce_domain_generalization.sh": (
+    "table1_base2new.sh": ("", ["run base2new", "report --protocol base2new"]),
+    "table2_domain_generalization.sh": (
         "",
         ["run domain_generalization", "report --protocol domain_generalization"],
     ),
-    "reproduce_few_shot.sh": (
+    "table3_few_shot.sh": ("", ["run few_shot --shots 4,8,16", "report --protocol few_shot"]),
+    "table4_components.sh": ("", ["run components", "report --protocol components"]),
+    "table5_sensitivity.sh": (
         "",
-        ["run few_shot --shots 4,8,16", "report --protocol few_shot"],
+        [
+            "run sensitivity_rank sensitivity_length sensitivity_depth",
+            "report --protocol sensitivity_rank,sensitivity_length,sensitivity_depth",
+        ],
+    ),
+    "table6_few_shot_vit_b32.sh": (
+        "",
+        ["run few_shot_vit_b32 --shots 4,8,16", "report --protocol few_shot_vit_b32"],
+    ),
+    "table7_logits_loss.sh": ("", ["run logits_loss", "report --protocol logits_loss"]),
+    "figure1_parameters.sh": (
+        "",
+        ["run base2new few_shot --shots 16", "report --figures figure1_parameters"],
+    ),
+    "figure3_up_projection.sh": ("", ["run base2new", "report --figures figure3_up_projection"]),
+    "figures4_5_curves.sh": (
+        "",
+        [
+            "run few_shot few_shot_vit_b32",
+            "report --figures figure4_few_shot,figure5_few_shot_vit_b32",
+        ],
     ),
     "reproduce_all.sh": (
         "",
         [
-            "run base2new domain_generalization cross_dataset few_shot ablation_components "
-            "ablation_rank",
+            "run base2new domain_generalization cross_dataset few_shot components "
+            "sensitivity_rank sensitivity_length sensitivity_depth few_shot_vit_b32 logits_loss",
             "report --format html",
         ],
     ),
     "demo.sh": ("", ["run base2new --seeds 1", "report --protocol base2new"]),
 }
+# Script of a table or figure: its commands on the demo world, of one seed.
+ON_DEMO = {
+    "table1_base2new.sh": 2,
+    "table2_domain_generalization.sh": 5,
+    "table3_few_shot.sh": 3,
+    "table4_components.sh": 10,
+    "table5_sensitivity.sh": 14,  # seven configurations
+    "table6_few_shot_vit_b32.sh": 3,
+    "table7_logits_loss.sh": 8,
+    "figure1_parameters.sh": 3,
+    "figure3_up_projection.sh": 2,
+    "figures4_5_curves.sh": 5,  # the demo world has one backbone
+    "reproduce_all.sh": 37,  # few-shot with 16 shots is the training of table 2
+}
+FULL = os.environ.get("SURVIVAL") == "full"
+ALWAYS = ("table1_base2new.sh", "figure3_up_projection.sh")  # the others take minutes
+SMALLEST = ["--seeds", "1", "OPTIM.MAX_EPOCH", "1", "DATASET.NUM_SHOTS", "1"]
 
 
 def call(path: Path, *words: str, **environment: str) -> subprocess.CompletedProcess:
@@ -92,13 +131,40 @@ def test_what_a_script_calls(path, recorder):
     assert done.stdout.splitlines() == lines and done.returncode == 0
 
 
+@pytest.mark.parametrize("name", ON_DEMO)
+def test_a_dry_run_of_each_table_and_figure(name, recorder, capsys):
+    words = ["--seeds", "1", "--dry-run"]
+    done = call(FOLDER / name, *words, PYTHON=recorder, DATA="demo", OUTPUT="out")
+    (line,) = done.stdout.splitlines()  # and no report
+    run.main(line.split()[2:])
+    commands = capsys.readouterr().out.splitlines()
+    assert len(commands) == len(set(commands)) == ON_DEMO[name]
+
+
+@pytest.mark.parametrize(("status", "reports"), [(0, True), (1, True), (2, False), (130, False)])
+def test_a_table_is_printed_after_failures_but_not_of_what_was_refused_or_interrupted(
+    tmp_path, status, reports
+):
+    path = tmp_path / "python"
+    path.write_text(f'#!/bin/sh\necho "$2"\n[ "$2" = benchmark.report ] || exit {status}\n')
+    path.chmod(0o755)
+    done = call(FOLDER / "table1_base2new.sh", PYTHON=str(path))
+    assert done.returncode == status
+    assert done.stdout.split() == ["benchmark.run"] + ["benchmark.report"] * reports
+
+
+def test_table_5_says_that_it_runs_without_drift_correction(recorder):
+    done = call(FOLDER / "table5_sensitivity.sh", PYTHON=recorder)
+    assert "without drift correction (TRAINER.MMLOP.UDC False)" in done.stderr
+    assert "With it: TRAINER.MMLOP.UDC True." in done.stderr
+
+
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
 def test_help_explains(path, recorder):
     done = call(path, "-h", PYTHON=recorder)
     assert done.returncode == 0 and done.stdout.startswith(f"usage: bash scripts/mmlop/{path.name}")
-    assert (
-        "DATA" in done.stdout and "OUTPUT" in done.stdout and "-m benchmark.run" not in done.stdout
-    )
+    assert "DATA" in done.stdout and "OUTPUT" in done.stdout
+    assert "-m benchmark.run --root" not in done.stdout  # nothing was run
 
 
 @pytest.mark.parametrize("name", [name for name, (words, _) in CALLS.items() if words])
@@ -134,11 +200,27 @@ def test_train_then_test_then_report(tiny_root, tiny_file, tmp_path):
     }
     pairs = ["MODEL.BACKBONE.NAME", tiny_file, "DATALOADER.NUM_WORKERS", "0"]
     pairs += ["OPTIM.MAX_EPOCH", "1", "DATASET.NUM_SHOTS", "2"]
-    for name in ("base2new_train.sh", "base2new_test.sh"):
+    for name, folder in (("base2new_train.sh", "train"), ("base2new_test.sh", "test_new")):
         done = call(FOLDER / name, "caltech101", "1", *pairs, **environment)
         assert done.returncode == 0, done.stderr
+        found = done.stdout.splitlines()[-1].split()  # method, data set, classes, seed, accuracy
+        record = json.loads((Path(found[-1]) / "results.json").read_text())
+        assert Path(found[-1]).name == folder and found[4] == f"{record['accuracy']:.2f}"
     results = Results(tmp_path / "out")
     found = collect(load("base2new"), results)
     assert len(results.all) == 2 and not results.others
     scores = [s for (_, dataset, _, _), s in found.scores.items() if dataset == "caltech101"]
     assert [list(score.by_seed) for score in scores] == [[1], [1]]
+
+
+def test_scripts_of_tables_and_figures_run_on_the_demo_world(tmp_path):
+    """At the smallest size, in one folder; SURVIVAL=full runs them all."""
+    environment = {"PYTHON": sys.executable, "DATA": "demo", "OUTPUT": str(tmp_path / "out")}
+    for name in (name for name in ON_DEMO if FULL or name in ALWAYS):
+        done = call(FOLDER / name, *SMALLEST, **environment)
+        assert done.returncode == 0, f"{name}: {done.stderr}"
+        if name.startswith("figure"):
+            paths = [Path(line) for line in done.stdout.splitlines() if line.endswith(".png")]
+            assert paths and all(path.is_file() for path in paths)
+        elif name.startswith("table"):
+            assert "MMLoP" in done.stdout and "(1 of 3)" in done.stdout

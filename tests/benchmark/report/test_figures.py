@@ -1,12 +1,15 @@
+"""The figures: what they show, where, and that they are drawn where there is something to draw."""
+
+import os
+
 import pytest
 import torch
 
-from benchmark import figures
-from benchmark.curves import loss_curves, prompt_magnitudes, prompts_of
+from benchmark.plan import expand
 from benchmark.protocol import load, select
-from benchmark.results import Results, collect
-from benchmark.runs import expand
-from prompting import FullRankPrompts, LowRankPrompts, PromptStart
+from benchmark.report import canvas, figures
+from benchmark.report.collect import Results, collect
+from benchmark.report.curves import loss_curves, up_projection
 
 LINE = (
     "epoch [{epoch}/2] batch [20/24] time 0.1 (0.1) data 0.0 (0.0) "
@@ -15,47 +18,30 @@ LINE = (
 )
 
 
-def learner(kind: str) -> torch.nn.Module:
-    generator = torch.Generator().manual_seed(1)
-    draw = [torch.randn(3, 4, width, generator=generator) for width in (8, 12)]
-    start = PromptStart(*draw)
-    if kind == "full":
-        return FullRankPrompts(start)
-    return LowRankPrompts(start, 2, kind == "shared", "svd", generator)
-
-
-def save(folder, module) -> None:
+def save(folder, **state) -> None:
+    """Write a checkpoint with these tensors."""
     (folder / "prompt_learner").mkdir(parents=True)
     (folder / "prompt_learner" / "checkpoint").write_text("model.pth.tar-2\n")
-    state = {"state_dict": module.state_dict(), "epoch": 2}
-    torch.save(state, folder / "prompt_learner" / "model.pth.tar-2")
+    torch.save({"state_dict": state, "epoch": 2}, folder / "prompt_learner" / "model.pth.tar-2")
 
 
-@pytest.mark.parametrize("kind", ["full", "shared", "own"])
-def test_prompts_are_those_of_the_learner(kind):
-    module = learner(kind)
-    found = prompts_of(module.state_dict())
-    for tower, expected in zip(("text", "vision"), module(), strict=True):
-        torch.testing.assert_close(found[tower], expected.detach())
+def test_up_projection_by_hand(tmp_path):
+    """The norm over the rank: one figure per layer and token."""
+    up = torch.zeros(2, 3, 2)
+    up[1, 2] = torch.tensor([3.0, 4.0])
+    save(tmp_path, up=up, text_down=torch.ones(2, 2, 8))
+    found = up_projection(tmp_path)
+    assert found.shape == (2, 3) and found[1, 2] == 5 and found.sum() == 5
 
 
-def test_other_checkpoints_have_no_prompts_by_layer(tmp_path):
-    assert prompts_of({"ctx": torch.zeros(4, 8)}) is None
-    assert prompt_magnitudes(tmp_path) is None
-
-
-def test_magnitude_by_hand(tmp_path):
-    module = learner("full")
-    with torch.no_grad():
-        module.text.zero_()
-        module.text[1, :, 0] = torch.tensor([1.0, 2.0, 3.0, 6.0])
-    save(tmp_path, module)
-    assert prompt_magnitudes(tmp_path)["text"] == [0.0, 3.0, 0.0]
+def test_without_a_shared_up_projection_there_is_none(tmp_path):
+    save(tmp_path / "a", text_up=torch.ones(2, 3, 1), vision_up=torch.ones(2, 3, 1))
+    save(tmp_path / "b", ctx=torch.zeros(4, 8))
+    for name in ("a", "b", "nothing"):
+        assert up_projection(tmp_path / name) is None
 
 
 def test_loss_curves_take_the_epoch_s_mean_and_the_later_log(tmp_path):
-    import os
-
     for age, name in enumerate(("log.txt-2026", "log.txt")):
         epochs = (2,) if age == 0 else (1, 2)  # the first log was broken off in epoch 2
         lines = [LINE.format(epoch=e, loss=9.0, mean=e + age) for e in epochs]
@@ -68,47 +54,66 @@ def test_loss_curves_take_the_epoch_s_mean_and_the_later_log(tmp_path):
 
 
 @pytest.fixture
-def found(tmp_path, result):
-    """Every protocol of the demo world with results, logs and checkpoints."""
+def demo(tmp_path, result):
+    """Base-to-new and few-shot on the demo world, with results, logs and checkpoints."""
     collected = []
-    for name in ("base2new", "few_shot", "ablation_components"):
+    for name in ("base2new", "few_shot", "few_shot_vit_b32"):
         protocol = select(load(name, demo=True), seeds=[1])
         for run in expand(protocol):
             if (tmp_path / run.folder).exists():
                 continue
             result(tmp_path, run, 60.0 + run.shots)
             if run.trains:
-                save(tmp_path / run.folder, learner("shared"))
+                save(tmp_path / run.folder, up=torch.rand(3, 4, 1))
                 text = LINE.format(epoch=1, loss=2.0, mean=2.0)
                 (tmp_path / run.folder / "log.txt").write_text(text)
         collected.append(collect(protocol, Results(tmp_path)))
     return collected
 
 
-def test_all_four_figures_are_drawn_and_labelled(found, tmp_path):
-    drawn = figures.draw_all(found, tmp_path / "figures")
+def test_every_figure_is_drawn_and_labelled(demo, tmp_path):
+    drawn = figures.draw_all(demo, tmp_path / "figures")
     labels = {
-        "base2new_demo_hm_against_parameters": ["trainable parameters", "HM of base and new"],
-        "base2new_demo_training_curves": ["epoch", "loss_text", "mean over the epoch"],
-        "few_shot_demo_few_shot_curves": ["training images per class", "accuracy, all classes"],
-        "ablation_components_demo_prompt_magnitude": ["layer", "text tower", "shared U"],
+        "figure1_parameters_demo": ["trainable parameters", "HM of base and new", "Few-shot, 16"],
+        "figure3_up_projection_demo": ["layer", "token", "shapeworld", "norm of U over the rank"],
+        "figure4_few_shot_demo": ["training images per class", "accuracy, all classes"],
+        "figure5_few_shot_vit_b32_demo": ["training images per class", "accuracy, all classes"],
+        "training_curves_demo": ["epoch", "loss_text", "mean over the epoch"],
     }
-    assert {figure.name for figure in drawn} == set(labels)
+    assert [figure.name for figure in drawn] == list(labels)
+    assert list(figures.DRAWINGS) == [name.removesuffix("_demo") for name in labels]
     for figure in drawn:
-        assert figure.caption.endswith(".")
+        assert figure.demo and figure.caption.endswith(".")
+        assert figure.protocol in figures.DRAWINGS[figure.name.removesuffix("_demo")][1]
+        assert "published" not in figure.svg  # nobody else has seen the demo world
         for label in labels[figure.name]:
             assert f">{label}" in figure.svg, (figure.name, label)
         assert (tmp_path / "figures" / f"{figure.name}.png").read_bytes()[:4] == b"\x89PNG"
         assert (tmp_path / "figures" / f"{figure.name}.svg").read_text() == figure.svg
 
 
-def test_published_curves_stand_beside_real_data_only(tmp_path, result):
-    for run in expand(select(load("few_shot"), datasets=["dtd"], seeds=[1], shots=[4, 16])):
-        result(tmp_path, run, 60.0 + run.shots)
-    (figure,) = figures.draw_all([collect(load("few_shot"), Results(tmp_path))], tmp_path)
-    assert "PromptSRC (published)" in figure.svg
+def test_published_points_stand_next_to_ours(found, tmp_path):
+    both = [
+        found(name, lambda run: 60.0 + run.shots, datasets=["dtd", "eurosat"])
+        for name in ("base2new", "few_shot")
+    ]
+    for each in both:
+        each.parameters["MMLoP"] = 11_556
+    first, curves = figures.draw_all(both, tmp_path)
+    for name in ("MaPLe", "CoPrompt", "2SFS", "MMRL", "MMLoP"):
+        assert f">{name}<" in first.svg
+    assert first.svg.count(">MMLoP<") == 3  # published in both panels, ours in the legend
+    assert ">LP++ (published)<" in curves.svg and ">MMLoP<" in curves.svg
+    for name in ("average", "dtd", "eurosat"):
+        assert f">{name}<" in curves.svg
 
 
-def test_many_lines_can_be_told_apart():
-    looks = [tuple(look.values()) for look in figures._looks(14)]
-    assert len(set(looks)) == 14
+def test_nothing_is_drawn_without_results(found, tmp_path):
+    missing = [found(name, lambda run: None) for name in ("base2new", "few_shot")]
+    assert figures.draw_all(missing, tmp_path) == []
+    assert figures.draw_all([found("components", lambda run: 70.0)], tmp_path) == []
+
+
+def test_no_two_of_many_lines_look_the_same():
+    looks = [tuple(look.values()) for look, _ in zip(canvas.looks(), range(40), strict=False)]
+    assert len(set(looks)) == 40

@@ -8,9 +8,9 @@ from html.parser import HTMLParser
 
 import pytest
 
+from benchmark.plan import expand
 from benchmark.protocol import load, select
 from benchmark.report import main
-from benchmark.runs import expand
 
 BROWSER = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
@@ -48,7 +48,7 @@ def page(tmp_path, result, capsys):
     protocol = select(load("base2new"), trainers=["CoOp", "MMLoP"], datasets=["dtd", "eurosat"])
     for run in expand(protocol)[:-1]:
         result(tmp_path, run, accuracy[run.trainer] + run.seed)
-    main([str(tmp_path), "--format", "html"])
+    main([str(tmp_path), "--protocol", "base2new", "--format", "html"])
     path = tmp_path / "report" / "index.html"
     assert capsys.readouterr().out.strip() == str(path)
     return path
@@ -85,6 +85,16 @@ def test_the_page_is_whole_and_needs_no_network(page):
     assert all(target.startswith("#") for target in checker.loads)
     assert not re.findall(r"url\((?!#)", text) and "@import" not in text
     assert len(set(checker.ids)) == len(checker.ids)
+
+
+def test_the_verdict_and_the_differences_are_on_it(page):
+    """Each of our rows is marked, and its line of differences is kept below it."""
+    text = page.read_text()
+    (verdict,) = re.findall(r'<p class="verdict ([^"]*)">Verdict on table 1: incomplete', text)
+    assert verdict == "incomplete" and "In the paper: table 1." in text
+    rows = re.findall(r'<tr class="(mine|below)">', text)
+    # Two methods in four tables: the averages, then base, new and HM by data set.
+    assert rows == ["mine", "below"] * 2 * 4
 
 
 def test_every_run_has_its_command_and_configuration(page):
@@ -124,8 +134,9 @@ def test_in_a_browser(page, tmp_path, width, scheme):
     assert found, done.stderr
     wide, down, up, sort, paper = json.loads(found.group(1).replace("&quot;", '"'))
     assert wide == [width, width]
-    down, up = down.split("|"), up.split("|")  # by HM: 82.0 first, 71.66 last
-    assert (down[0], down[-1]) == (up[-1], up[0]) == ("MMLoP", "CoOp (published)")
+    down, up = down.split("|"), up.split("|")  # by HM: ours 82.0 first, CoOp's 71.66 last
+    assert down[:2] == up[-2:] == ["MMLoP", "minus [1]"]  # its line of differences stays below
+    assert down[-1] == up[0] == "CoOp [1]"
     assert sort == "ascending"
     red = int(re.search(r"\d+", paper).group())
     assert (red > 200) is (scheme == "light")

@@ -1,7 +1,9 @@
 from pathlib import Path
 
-from benchmark.logs import read_log, read_logs
+from benchmark.protocol import load
 from benchmark.report import main
+from benchmark.report.collect import Results, collect
+from benchmark.report.log_parser import read_log, read_logs
 
 # What the original train.py prints, as far as it matters: arguments, configuration, results.
 LOG = """***************
@@ -67,6 +69,7 @@ def test_accuracy_has_the_precision_of_the_counts(tmp_path):
     assert log.accuracy == 100 * 2345 / 6789
     assert (log.trainer, log.dataset, log.trained_on) == ("MaPLe", "dtd", "dtd")
     assert (log.classes, log.shots, log.seed) == ("base", 16, 1)
+    assert log.backbone == "ViT-B/16"
 
 
 def test_the_last_result_counts(tmp_path):
@@ -100,16 +103,19 @@ def test_the_report_has_a_row_of_its_own_for_them(tmp_path, capsys):
         tested = tmp_path / "base2new/test_new" / common
         new = {"classes": "new", "model_dir": f"output/base2new/train_base/{common}"}
         write_log(tested, 600, seed=seed, **new)
-    main([str(tmp_path)])
+    main([str(tmp_path), "--protocol", "base2new", "--format", "markdown"])
     text = capsys.readouterr().out
-    line = next(ln for ln in text.splitlines() if ln.startswith("dtd") and "MaPLe (logs)" in ln)
-    assert "80.20 ± 0.10 (3)" in line and "60.00 ± 0.00 (3)" in line
-    assert line.split()[-2:] == ["68.16", "+0.48"]  # MaPLe's published HM on DTD
+    lines = text.splitlines()
+    own = [number for number, line in enumerate(lines) if line.startswith("| MaPLe (logs)")]
+    base, new, hm = own[1:]  # after that of the averages, which are over one data set
+    cells = [lines[number].split("|")[10].strip() for number in (base, new, hm, hm + 1)]
+    assert cells[:2] == ["80.20 ± 0.10 (3)", "60.00 ± 0.00 (3)"]
+    assert cells[2].startswith("68.64 ±") and cells[3] == "+0.48"  # to MaPLe's 68.16
 
 
 def test_a_real_head_of_a_log_is_understood(tmp_path):
     """As our engine prints a configuration, which is as yacs prints it everywhere."""
-    from benchmark.state import expected
+    from experiment.cli import expected
 
     cfg = expected(["--trainer", "IVLP", "--seed", "4", "DATASET.NAME", "EuroSAT"])
     text = f"** Arguments **\nmodel_dir: \nseed: 4\n** Config **\n{cfg}\n"
@@ -117,3 +123,15 @@ def test_a_real_head_of_a_log_is_understood(tmp_path):
     (tmp_path / "log.txt").write_text(text)
     log = read_log(tmp_path / "log.txt")
     assert (log.trainer, log.dataset, log.seed, log.classes) == ("IVLP", "eurosat", 4, "all")
+    assert log.backbone == cfg.MODEL.BACKBONE.NAME != ""
+
+
+def test_few_shot_logs_go_to_the_table_of_their_backbone(tmp_path):
+    write_log(tmp_path / "a", 700, classes="all", dataset="EuroSAT")
+    path = write_log(tmp_path / "b", 600, classes="all")
+    path.write_text(path.read_text().replace("ViT-B/16", "ViT-B/32"))
+    results = Results(tmp_path)
+    for name, accuracy in (("few_shot", None), ("few_shot_vit_b32", 60.0)):
+        scores = collect(load(name), results).scores
+        found = scores.get(("MaPLe (logs)", "dtd", "all", 16))
+        assert (found and found.mean) == accuracy

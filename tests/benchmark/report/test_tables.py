@@ -1,198 +1,142 @@
-import csv
-import io
-import json
-from pathlib import Path
+"""Tables of made-up results next to published figures."""
 
 import pytest
 
-from benchmark.protocol import load, select
-from benchmark.published import entries
-from benchmark.report import main
-from benchmark.runs import expand
+from benchmark.report.collect import FROM_LOGS, Collected
+from benchmark.report.metrics import score
+from benchmark.report.published import entries
+from benchmark.report.tables import tables
 
-PUBLISHED = {entry.trainer: entry for entry in entries("base2new") if entry.datasets}
+PUBLISHED = {e.trainer or e.method: e for e in entries("base2new")}
 # Methods whose published averages follow from their data sets to the last digit.
-EXACT = ("CoOp", "CoCoOp", "MaPLe", "PromptSRC", "TCP")
+EXACT = ("CoOp", "CoCoOp", "MaPLe", "IVLP", "TCP")
 
 
-def write_table(result, output: Path, name: str, accuracy, **asked) -> None:
-    for run in expand(select(load(name), **asked)):
-        result(output, run, accuracy(run))
+def rows(table) -> dict[str, list[str]]:
+    """Return the cells' texts by the label of their line."""
+    return {line[0].text: [cell.text for cell in line[1:]] for line in table.rows}
 
 
-def told(output: Path, capsys, *flags: str) -> str:
-    main([str(output), *flags])
-    return capsys.readouterr().out
+def below(table, label: str) -> list[str]:
+    """Return the line of differences below one of our rows."""
+    index = [line[0].text for line in table.rows].index(label) + 1
+    assert table.rows[index][0].text == "  minus [1]"
+    return [cell.text for cell in table.rows[index][1:]]
 
 
-def line(text: str, *starts: str) -> list[str]:
-    """The words of the first line that begins with these."""
-    return next(ln for ln in text.splitlines() if ln.split()[: len(starts)] == [*starts]).split()
-
-
-def test_published_figures_come_out_as_published(tmp_path, capsys, result):
-    """Runs with five methods' published accuracies: the published averages and HMs, and no gap."""
-    halves = {"base": 0, "new": 1}
-    write_table(
-        result,
-        tmp_path,
-        "base2new",
-        lambda run: PUBLISHED[run.trainer].datasets[run.dataset][halves[run.classes]],
-        trainers=EXACT,
+def test_published_accuracies_give_the_published_averages(found):
+    """Runs with the published accuracies of six methods: their averages and HMs, and no gap."""
+    made = tables(
+        found("base2new", lambda r: PUBLISHED[r.row].figures[r.dataset, r.classes], EXACT)
     )
-    text = told(tmp_path, capsys, "--protocol", "base2new")
-    for trainer in EXACT:
-        base, new, hm = (f"{figure:.2f}" for figure in PUBLISHED[trainer].average)
-        cells = [word for figure in (base, new, hm) for word in (figure, "±", "0.00", "(3)")]
-        words = line(text, trainer)
-        assert words[1:13] == cells, trainer
-        assert words[-2] == hm and abs(float(words[-1])) < 0.01
-    assert "missing" in line(text, "MMLoP")
-    content = json.loads(told(tmp_path, capsys, "--protocol", "base2new", "--format", "json"))
-    average, by_dataset, beside = content["base2new"]
-    without = {row["method"]: row["HM without EuroSAT"] for row in average["rows"]}
-    own, theirs = without["TCP"]["value"], without["TCP (published)"]
-    assert own == pytest.approx(theirs) and own == pytest.approx(79.20, abs=0.005)
-    assert len(by_dataset["rows"]) == 11 * 6  # with MMLoP, whose runs are missing
-    assert beside["rows"][-2]["TCP (pub.)"] == 79.51 and any("TCP:" in s for s in beside["sources"])
+    average, base, _, hm = made
+    assert average.header == ["method", "base", "new", "HM", "parameters"]
+    for method in EXACT:
+        texts = [f"{figure:.2f} ± 0.00 (3)" for figure in PUBLISHED[method].average]
+        assert rows(average)[method][:3] == texts, method
+        assert {abs(float(gap)) for gap in below(average, method)[:3]} <= {0.0, 0.01}
+    assert rows(base)["TCP"][-3].startswith("87.13")  # ucf101, then both averages
+    assert rows(hm)["TCP"][-1] == rows(hm)["TCP [1]"][-1] + " ± 0.00 (3)" == "79.20 ± 0.00 (3)"
+    assert [table.verdict is not None for table in made] == [True, False, False, False]
 
 
-def test_what_is_missing_is_said(tmp_path, capsys, result):
-    protocol = select(load("base2new"), datasets=["dtd"], seeds=[1, 2])
-    for run in expand(protocol)[:3]:  # seed 2 was not tested on the new classes
-        result(tmp_path, run, 80.0 + run.seed)
-    text = told(tmp_path, capsys)
-    words = line(text, "dtd", "MMLoP")
-    assert " ".join(words) == "dtd MMLoP 81.50 ± 0.71 (2 of 3) 81.00 (1 of 3) 81.25 (1 of 3)"
-    assert "MMLoP: over 1 of 11 data sets." in text
-    assert "63 of 66 evaluations are missing." in text
-    assert line(text, "MMLoP")[-1] == "79.70"  # no difference to an average of other data sets
-    words = line(told(tmp_path, capsys, "--seeds", "1,2"), "dtd", "MMLoP")
-    assert " ".join(words) == "dtd MMLoP 81.50 ± 0.71 (2) 81.00 (1 of 2) 81.25 (1 of 2)"
+def test_all_of_the_paper_s_rows_and_where_others_were_read(found):
+    average, *by_dataset = tables(found("base2new", lambda run: 70.0))
+    labels = [line[0].text for line in average.rows]
+    assert labels[:2] == ["MMLoP", "  minus [1]"]
+    assert sum(label.endswith("[1]") for label in labels[2:]) == 20
+    assert labels[-2:] == ["VPT [2]", "MMRL [3]"]
+    assert rows(average)["MaPLe [1]"] == ["82.28", "75.14", "78.55", "3.55M"]
+    assert average.sources[0] == "[1] arXiv 2602.21397v1, table 1"
+    assert "MMRL: dtd HM is printed 73.82, 73.92 follows." in average.sources
+    for table, column in zip(by_dataset, (0, 1, 2), strict=True):
+        gaps = below(table, "MMLoP")
+        assert gaps[8] == f"{70 - PUBLISHED['MMLoP'].datasets['dtd'][column]:+.2f}"
+        assert table.header[9] == "dtd" and len(gaps) == 13
 
 
-def test_another_setting_is_told(tmp_path, capsys, result):
-    run = expand(load("few_shot"))[0]
-    result(tmp_path, run, 50.0, "OPTIM.MAX_EPOCH", "3")
-    said = "Not the protocol's setting: OPTIM.MAX_EPOCH is 3, the protocol has 50."
-    assert said in told(tmp_path, capsys)
+def test_an_average_over_some_data_sets_is_not_compared(found):
+    def accuracy(run):
+        missing = run.dataset != "dtd" or (run.classes == "new" and run.seed == 2)
+        return None if missing else 80.0 + run.seed
+
+    average, base, new, hm = tables(found("base2new", accuracy))
+    assert rows(base)["MMLoP"][8] == "82.00 ± 1.00 (3)"
+    assert rows(new)["MMLoP"][8] == "82.00 ± 1.41 (2 of 3)"
+    assert rows(hm)["MMLoP"][7:9] == ["missing", "82.00 ± 1.41 (2 of 3)"]
+    assert below(hm, "MMLoP")[8] == "+11.89" and below(average, "MMLoP")[:3] == ["", "", ""]
+    assert "MMLoP: average over 1 of 11 data sets." in average.notes
 
 
-def test_transfer_beside_published(tmp_path, capsys, result):
+def test_another_setting_is_reported(found):
+    deviating = {
+        "CoOp": {"OPTIM.LR": {("0.1", "0.002")}},
+        "MMLoP": {"OPTIM.LR": {("0.5", "0.0025")}},
+    }
+    first, *_ = tables(found("base2new", lambda run: 50.0, ("CoOp", "MMLoP"), deviating))
+    text = "Not the protocol's setting: OPTIM.LR is 0.1 or 0.5, the protocol has 0.002 or 0.0025."
+    assert text in first.notes
+
+
+def test_transfer(found):
     own = {"imagenet": 70.0, "imagenetv2": 64.0, "imagenet_sketch": 49.0, "imagenet_a": 51.0}
-    write_table(result, tmp_path, "domain_generalization", lambda run: own.get(run.dataset, 77.0))
-    text = told(tmp_path, capsys, "--protocol", "domain_generalization")
-    words = line(text, "MMLoP")
-    assert " ".join(words[1:5]) == "70.00 ± 0.00 (3)"
-    assert " ".join(words[-4:]) == "60.25 ± 0.00 (3)"
-    assert line(text, "minus", "published")[-1] == "-0.21"  # 60.25 - 60.46
-    assert line(text, "PromptSRC")[-1] == "60.65"
+    (table,) = tables(found("domain_generalization", lambda run: own.get(run.dataset, 77.0)))
+    assert table.header[1] == "imagenet (source)" and table.header[-1] == "average of 4"
+    assert rows(table)["MMLoP"][0] == "70.00 ± 0.00 (3)"
+    assert rows(table)["MMLoP"][-1] == "60.25 ± 0.00 (3)"  # of the targets
+    assert below(table, "MMLoP") == ["-1.00", "-0.30", "-0.07", "+0.17", "-0.63", "-0.21"]
+    assert rows(table)["PromptSRC [2]"][-1] == "60.65"
+    assert len([label for label in rows(table) if label.endswith("[1]")]) == 12 + 1
 
 
-def test_few_shot_beside_published(tmp_path, capsys, result):
-    write_table(result, tmp_path, "few_shot", lambda run: 70.0 + run.shots, shots=[4, 16])
-    text = told(tmp_path, capsys, "--protocol", "few_shot")
-    cells = "missing missing 74.00 ± 0.00 (3) missing 86.00 ± 0.00 (3)"
-    assert " ".join(line(text, "MMLoP")[1:]) == cells
-    assert line(text, "minus", "published")[2:] == ["-3.50", "+4.50"]  # to 77.5 and 81.5
-    assert line(text, "average", "without", "EuroSAT")[-4] == "86.00"
+def test_few_shot(found):
+    def accuracy(run):
+        return 65.0 if run.shots == 0 else 70.0 + run.shots if run.shots in (4, 16) else None
+
+    made = tables(found("few_shot", accuracy, ("ZeroshotCLIP", "MMLoP")))
+    average = made[0]
+    cells = ["missing", "missing", "74.00 ± 0.00 (3)", "missing", "86.00 ± 0.00 (3)"]
+    assert rows(average)["MMLoP"] == cells
+    assert below(average, "MMLoP") == ["", "", "-3.50", "", "+4.50"]  # to 77.5 and 81.5
+    assert rows(average)["ZeroshotCLIP"] == ["65.00 ± 0.00 (1)".replace(" ± 0.00", "")] * 5
+    assert rows(average)["Zero-Shot [1]"] == ["65.10"] * 5
+    titles = [table.title.split(": ")[1] for table in made[1:]]
+    assert titles == [f"{k} shot{'s' * (k > 1)} by data set" for k in (1, 2, 4, 8, 16)]
+    assert below(made[-1], "MMLoP")[0] == "+14.10" and made[-1].header[1] == "imagenet"
+    assert len([label for label in rows(made[-1]) if label.endswith("[1]")]) == 13 + 1
 
 
-def test_the_ablation_beside_the_paper(tmp_path, capsys, result):
-    """Rank by rank the paper gives the new accuracy alone."""
+def test_a_log_of_one_number_of_shots_has_the_other_columns_blank(found):
+    plain = found("few_shot", lambda run: None)
+    label = f"MaPLe{FROM_LOGS}"
+    extra = {(label, name, "all", 16): score({1: 60.0}, 1) for name in plain.protocol.columns}
+    both = Collected(plain.asked, plain.protocol, {**plain.scores, **extra}, [], {}, {})
+    average, by_dataset = tables(both)
+    assert rows(average)[label] == ["", "", "", "", "60.00 (1)"]
+    assert below(average, label)[-1] == "-18.60" and "16 shots" in by_dataset.title
+
+
+def test_a_study_next_to_the_paper(found):
     accuracy = {"base": 80.0, "new": 70.0}
-    write_table(result, tmp_path, "ablation_rank", lambda run: accuracy[run.classes], seeds=[1])
-    text = told(tmp_path, capsys, "--protocol", "ablation_rank")
-    assert "published new" in text
-    assert line(text, "rank", "2")[-2:] == ["75.01", "-5.01"]
+    average, _, new, _ = tables(found("sensitivity_rank", lambda run: accuracy[run.classes]))
+    own = ["rank 1", "  minus [1]", "rank 2", "rank 4"]
+    assert list(rows(average)) == [*own, "rank 1 [1]", "rank 2 [1]", "rank 4 [1]"]
+    assert below(average, "rank 2")[:3] == ["-4.76", "-5.01", "-4.92"]
+    assert rows(average)["rank 2 [1]"][:3] == ["84.76", "75.01", "79.59"]
+    assert below(new, "rank 4")[6] == "+10.13" and new.header[7] == "dtd"
 
 
-def test_runs_by_hand_count_where_they_are_the_protocol_s(tmp_path, capsys, result):
-    output = tmp_path / "out"
-    train, test = expand(select(load("base2new"), datasets=["dtd"], seeds=[1]))
-    result(output, train, 61.0, folder=output / "mine" / "base")
-    result(output, test, 62.0, folder=output / "mine" / "new")
-    path = output / "mine" / "new" / "results.json"
-    data = json.loads(path.read_text())
-    data["evaluated_checkpoint"]["path"] = str(output / "mine/base/prompt_learner/model.pth.tar-30")
-    path.write_text(json.dumps(data))
-    assert line(told(output, capsys), "dtd", "MMLoP")[2::4] == ["61.00", "62.00", "61.50"]
-
-    (output / "mine/base/results.json").unlink()  # now nobody knows what it was trained on
-    text = told(output, capsys)
-    assert "Runs of no protocol" in text and line(text, "mine/new")[-1] == "62.00"
+def test_the_demo_world_stands_next_to_no_published_figure(found):
+    (table,) = tables(found("base2new", lambda run: 70.0, demo=True))
+    assert list(rows(table)) == ["MMLoP"] and not table.sources
+    assert table.title == "Base-to-new generalisation: shapeworld"
 
 
-def test_other_runs_are_listed(tmp_path, capsys, result):
-    run = expand(select(load("base2new"), datasets=["dtd"], seeds=[1]))[0]
-    result(tmp_path, run, 61.0, "OPTIM.LR", "0.5", folder=tmp_path / "mine")
-    text = told(tmp_path, capsys)
-    assert " ".join(line(text, "mine")[1:]) == "MMLoP DescribableTextures base 16 1 61.00"
-
-
-def test_a_folder_laid_aside_is_not_read(tmp_path, capsys, result):
-    run = expand(load("base2new"))[0]
-    result(tmp_path, run, 61.0, folder=tmp_path / "seed1" / "train-20260101-120000")
-    with pytest.raises(SystemExit):
-        main([str(tmp_path)])
-    assert "There is no results.json below" in capsys.readouterr().err
-
-
-def test_the_demo_world_stands_beside_no_published_figure(tmp_path, capsys, result):
-    for run in expand(load("base2new", demo=True)):
-        result(tmp_path, run, 70.0)
-    assert "published" not in told(tmp_path, capsys)
-
-
-@pytest.mark.parametrize("style", ["terminal", "markdown", "latex", "csv", "json"])
-def test_every_format_holds_the_figures(tmp_path, capsys, result, style):
-    for run in expand(select(load("base2new"), datasets=["dtd"], seeds=[1, 2])):
-        result(tmp_path, run, 80.0 + run.seed)
-    text = told(tmp_path, capsys, "--format", style)
-    if style == "csv":
-        rows = list(csv.DictReader(io.StringIO(text)))
-        (cell,) = (r for r in rows if r["row"] == "dtd / MMLoP" and r["column"] == "base")
-        assert (float(cell["value"]), cell["seeds"], cell["planned"]) == (81.5, "2", "3")
-    elif style == "json":
-        (row,) = (r for r in json.loads(text)["base2new"][1]["rows"] if r["data set"] == "dtd")
-        assert row["new"]["value"] == 81.5 and row["published HM"] is None
-    else:
-        plus_minus = r"$\pm$" if style == "latex" else "±"
-        assert f"81.50 {plus_minus} 0.71 (2 of 3)" in text
-
-
-def test_an_average_over_some_data_sets_says_so(tmp_path, capsys, result):
-    for name in ("few_shot", "domain_generalization"):
-        protocol = select(load(name), seeds=[1])
-        for run in expand(protocol)[:2]:  # one data set, or the source and one target
-            result(tmp_path, run, 80.0)
-    text = told(tmp_path, capsys)
-    assert "MMLoP, 1 shots: over 1 of 11 data sets." in text
-    assert "MMLoP: over 1 of 4 data sets." in text
-
-
-def test_prompts_of_an_earlier_epoch_are_no_result_of_a_protocol(tmp_path, capsys, result):
-    """Evaluations by hand, with --load-epoch 3 and without."""
-    base, new = expand(select(load("base2new"), datasets=["dtd"], seeds=[1]))
-    result(tmp_path, base, 50.0)
-    for name, epoch, accuracy in (("a", 3, 11.0), ("b", 30, 66.0)):
-        for part, run in (("base", base), ("new", new)):
-            path = tmp_path / name / part
-            result(tmp_path, run, accuracy, folder=path)
-            data = json.loads((path / "results.json").read_text())
-            data["evaluated_checkpoint"] = {
-                "path": str(tmp_path / base.folder / "prompt_learner" / "model.pth.tar"),
-                "epoch": epoch,
-            }
-            (path / "results.json").write_text(json.dumps(data))
-    words = line(told(tmp_path, capsys, "--seeds", "1"), "dtd", "MMLoP")
-    assert (words[2], words[4]) == ("50.00", "66.00")
-
-
-def test_zero_shot_is_found_whatever_the_seeds(tmp_path, capsys, result):
-    asked = {"trainers": ["ZeroshotCLIP"], "datasets": ["dtd"], "seeds": [2, 3]}
-    write_table(result, tmp_path, "base2new", lambda run: 53.0, **asked)
-    write_table(result, tmp_path, "base2new", lambda run: 80.0, datasets=["dtd"], seeds=[2, 3])
-    text = told(tmp_path, capsys, "--seeds", "2,3")
-    assert "53.00 (1)" in " ".join(line(text, "dtd", "ZeroshotCLIP"))
-    assert "80.00 ± 0.00 (2)" in " ".join(line(text, "dtd", "MMLoP"))
+def test_rows_of_logs_are_compared_with_the_method_s(found):
+    plain = found("base2new", lambda run: 70.0)
+    label = f"MaPLe{FROM_LOGS}"
+    extra = {(label, "dtd", classes, 16): score({1: 60.0}, 3) for classes in ("base", "new")}
+    both = Collected(plain.asked, plain.protocol, {**plain.scores, **extra}, [], {}, {})
+    *_, hm = tables(both)
+    assert rows(hm)[label][8] == "60.00 (1 of 3)"
+    assert float(below(hm, label)[8]) == pytest.approx(60 - 68.16)

@@ -1,0 +1,5 @@
+"""Tables, figures, a page and a verdict, from what many runs left behind."""
+
+from benchmark.report.cli import main, report
+
+__all__ = ["main", "report"]

@@ -1,0 +1,3 @@
+from benchmark.report import main
+
+main()
