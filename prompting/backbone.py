@@ -11,6 +11,7 @@ from inspect import signature
 from pathlib import Path
 
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 with warnings.catch_warnings():
@@ -21,6 +22,7 @@ from clip.clip import _MODELS as OPENAI_URLS
 from clip.model import CLIP, VisionTransformer, build_model
 
 from prompting.precision import WEIGHT_DTYPES, cast_matrices, check_precision
+from prompting.preprocess import image_transform
 
 CACHE = Path.home() / ".cache" / "clip"  # where the `clip` package keeps its downloads
 DEMO = "demo"
@@ -48,8 +50,12 @@ class Backbone:
 
     @property
     def resolution(self) -> int:
-        """Side of the square input picture, in pixels."""
+        """Side of the square input image, in pixels."""
         return self.model.visual.input_resolution
+
+    def preprocess(self, image: Image.Image) -> torch.Tensor:
+        """Return an image as the model takes it: (3, H, W), normalised."""
+        return image_transform(self.resolution)(image)
 
 
 _shared: ContextVar[dict[tuple, Backbone] | None] = ContextVar("shared backbones", default=None)

@@ -64,7 +64,7 @@ def test_demo_worlds_build(path, tmp_path):
 
 
 def test_the_paper_s_settings():
-    """30 epochs for base-to-new, 50 for few-shot, depth 9; depth 3 where ImageNet is trained on."""
+    """30 epochs for base-to-new, else 50; depth 9, or 3 where ImageNet is trained on."""
     settings = {}
     for name in ("base2new", "few_shot", "imagenet"):
         path = CONFIGS / "trainers" / "MMLoP" / f"{name}.yaml"
@@ -78,7 +78,7 @@ def test_the_paper_s_settings():
     assert settings == {
         "base2new": (30, 9, 9, 1, "ViT-B/16"),
         "few_shot": (50, 9, 9, 1, "ViT-B/16"),
-        "imagenet": (30, 3, 3, 1, "ViT-B/16"),
+        "imagenet": (50, 3, 3, 1, "ViT-B/16"),
     }
 
 

@@ -178,16 +178,6 @@ def test_defaults_are_the_paper_s():
     assert dict(node) == {**paper, "PREC": "fp32"}
 
 
-@pytest.mark.parametrize(
-    ("config", "epochs"), [("base2new", 30), ("few_shot", 50), ("imagenet", 50)]
-)
-def test_epochs_are_the_paper_s(config, epochs):
-    path = f"configs/trainers/MMLoP/{config}.yaml"
-    cfg = cli.setup_cfg(cli.parse_args(["--trainer", "MMLoP", "--config-file", path]))
-    assert (epochs, 0.0025, "sgd") == (cfg.OPTIM.MAX_EPOCH, cfg.OPTIM.LR, cfg.OPTIM.NAME)
-    assert (3 if config == "imagenet" else 9) == cfg.TRAINER.MMLOP.PROMPT_DEPTH_TEXT
-
-
 def test_prompts_of_before_still_evaluate(run, tmp_path):
     """Checkpoints from when the factors' beginning was the SVD, and consistency had a key."""
     run("MMLoP", "old")
