@@ -19,7 +19,7 @@ from prompting.precision import check_precision
 
 
 class Rule(NamedTuple):
-    says: str  # behind "must be"
+    text: str  # behind "must be"
     holds: Callable[[Any], bool]
 
 
@@ -70,7 +70,7 @@ RULES: dict[str, Rule] = {
         f"names out of {', '.join(AVAI_CHOICES)}",
         lambda names: not isinstance(names, str) and all(name in AVAI_CHOICES for name in names),
     ),
-    "INPUT.NO_TRANSFORM": only(False, "for CLIP takes tensors"),
+    "INPUT.NO_TRANSFORM": only(False, "because CLIP takes tensors"),
     "INPUT.PIXEL_MEAN": PIXELS,
     "INPUT.PIXEL_STD": Rule(
         "three numbers above 0", lambda values: PIXELS.holds(values) and min(values) > 0
@@ -93,7 +93,7 @@ RULES: dict[str, Rule] = {
     "DATASET.SUBSAMPLE_CLASSES": one_of(SUBSAMPLES),
     "DATALOADER.NUM_WORKERS": at_least(0),
     "DATALOADER.CACHE_MB": at_least(0),
-    "DATALOADER.K_TRANSFORMS": only(1, "for prompts are learned from one view of an image"),
+    "DATALOADER.K_TRANSFORMS": only(1, "because prompts are trained on one view of an image"),
     "DATALOADER.*.SAMPLER": one_of(SAMPLERS),
     "DATALOADER.*.BATCH_SIZE": at_least(1),
     "OPTIM.NAME": one_of(OPTIMIZERS),
@@ -143,7 +143,7 @@ def check_values(values: Mapping[str, Any]) -> None:
         for rule in _rules(key, value):
             if not rule.holds(value):
                 shown = f'"{value}"' if isinstance(value, str) else value
-                raise ValueError(f"{key} must be {rule.says}, got {shown}.")
+                raise ValueError(f"{key} must be {rule.text}, got {shown}.")
         if key.startswith("TRAINER.") and key.endswith(".PREC"):
             try:
                 check_precision(value)

@@ -1,4 +1,4 @@
-"""How a run ends: by itself, by a signal, or by an error told in one sentence with its status."""
+"""The end of a run: by itself, by a signal, or by an error, in one sentence with a status."""
 
 import contextlib
 import errno
@@ -61,13 +61,13 @@ class Stop(contextlib.AbstractContextManager):
 
 @contextlib.contextmanager
 def quiet_threads() -> Iterator[None]:
-    """One line for an error in a thread (TensorBoard's), which comes to the run by itself."""
+    """Log errors in threads (TensorBoard's) in one line; they reach the run by themselves."""
 
-    def tell(told: threading.ExceptHookArgs) -> None:
+    def log(error: threading.ExceptHookArgs) -> None:
         with contextlib.suppress(OSError):  # the log's disk may be the error
-            logger.warning("In %s: %s", told.thread and told.thread.name, told.exc_value)
+            logger.warning("In %s: %s", error.thread and error.thread.name, error.exc_value)
 
-    before, threading.excepthook = threading.excepthook, tell
+    before, threading.excepthook = threading.excepthook, log
     try:
         yield
     finally:
@@ -75,7 +75,7 @@ def quiet_threads() -> Iterator[None]:
 
 
 def explain(error: Exception, running: bool) -> tuple[int, str]:
-    """The exit status of an error, and one sentence about it.
+    """Return the exit status of an error, and one sentence about it.
 
     Args:
         running: whether training or evaluation had begun; before that a wrong value is the user's.
@@ -98,7 +98,7 @@ def explain(error: Exception, running: bool) -> tuple[int, str]:
 
 
 def _text(error: Exception) -> str:
-    """The message in one line; of an error in a loader's process, that error's own message."""
+    """Return the message in one line; for an error in a loader's process, that error's own."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     if any(line.startswith("Original Traceback") for line in lines):
         lines = [lines[-1].partition(": ")[2] or lines[-1]]

@@ -1,4 +1,4 @@
-"""One run at a time in an output folder: a lock file that says who holds it.
+"""One run at a time in an output folder: a lock file that names its holder.
 
 The file holds the owner's host, process number and an identity of that process. The identity is
 the process's start since the machine's boot, so neither a process number used again nor a clock
@@ -29,7 +29,7 @@ def claim(folder: Path) -> Iterator[None]:
     """Hold the lock of `folder`, which is made if missing.
 
     Raises:
-        InUse: another run holds it; says which, and what to do. A lock whose owner on this
+        InUse: another run holds it: which, and what to do. A lock whose owner on this
             host is dead is taken over.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -65,7 +65,7 @@ def identity(pid: int) -> str | None:
 
 @contextlib.contextmanager
 def _alone(path: Path) -> Iterator[int]:
-    """`path` open for reading and writing, while no other process has it open this way."""
+    """Open `path` for reading and writing, while no other process has it open this way."""
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
@@ -89,7 +89,7 @@ def _is_still(path: Path, descriptor: int) -> bool:
 
 
 def _read(file: int) -> dict | None:
-    """The owner; None in a new file, or where its writer was killed over it."""
+    """Return the owner; None in a new file, or where its writer was interrupted."""
     try:
         owner = json.loads(os.pread(file, 4096, 0))
         return {key: owner[key] for key in ("host", "pid", "identity")}

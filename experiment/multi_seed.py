@@ -172,7 +172,7 @@ class MultiSeed:
         self._evaluate()
 
     def step(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Gradients]:
-        """`compute`, on a GPU by a CUDA graph."""
+        """Call `compute`, on a GPU by a CUDA graph."""
         return self._graph(self.compute, images, labels)
 
     def compute(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Gradients]:
@@ -186,9 +186,9 @@ class MultiSeed:
             The values of the log, a row per seed, and the gradients of `trainable_params`, each
             (S, ...).
         """
-        learned = zip(*(trainer.trainable_params for trainer in self.trainers), strict=True)
+        params = zip(*(trainer.trainable_params for trainer in self.trainers), strict=True)
         names = [n for n, p in self._losses.named_parameters() if p.requires_grad]
-        stacks = [torch.stack([p.detach() for p in seeds]).requires_grad_() for seeds in learned]
+        stacks = [torch.stack([p.detach() for p in seeds]).requires_grad_() for seeds in params]
 
         def losses(parameters: dict[str, Tensor], images: Tensor, labels: Tensor):
             return functional_call(self._losses, parameters, (images, labels))
@@ -254,8 +254,10 @@ class MultiSeed:
 
 
 def _training(trainer: PromptTrainer) -> Iterator[tuple[Tensor, Tensor]]:
-    """`trainer.train` up to its evaluation, where another computes: gives images and labels, and is
-    sent what `PromptTrainer.compute` would have returned for them."""
+    """Train up to the evaluation, where another computes the steps.
+
+    Yields images and labels, and is sent what `PromptTrainer.compute` would return for them.
+    """
     trainer.before_train()
     for epoch in range(trainer.start_epoch, trainer.max_epoch):
         trainer.epoch = epoch

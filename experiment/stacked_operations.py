@@ -16,7 +16,7 @@ class _Stacked(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx, inputs: tuple, output: Tensor) -> None:
-        """Nothing is kept: what is no stack has no gradient."""
+        """Keep nothing: what is no stack has no gradient."""
 
 
 class _Linear(_Stacked):

@@ -113,7 +113,7 @@ def _load_backbone(name: str, precision: str, device: torch.device, trust: bool)
 
 
 def require_transformer(backbone: Backbone) -> None:
-    """Raises ValueError for the ResNet backbones, whose image tower takes no prompts."""
+    """Refuse the ResNet backbones, whose image tower takes no prompts, by a ValueError."""
     if not isinstance(backbone.model.visual, VisionTransformer):
         raise ValueError(
             f'Backbone "{backbone.name}" has a ResNet image tower, and prompts need a transformer: '
@@ -135,7 +135,7 @@ def _load(name: str, trust: bool) -> CLIP:
 
 
 def _download(name: str) -> Path:
-    """The file of one of OpenAI's models, in OpenAI's own cache."""
+    """Return the file of one of OpenAI's models, in OpenAI's own cache."""
     try:
         return Path(clip.clip._download(OPENAI_URLS[name], str(CACHE)))
     except OSError as error:
@@ -146,7 +146,7 @@ def _download(name: str) -> Path:
 
 
 def _read(path: Path, trust: bool) -> Mapping[str, torch.Tensor]:
-    """The state dict in a file; no pickle is executed."""
+    """Return the state dict in a file; no pickle is executed."""
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
@@ -173,7 +173,7 @@ class _NotPublished(ValueError):
 
 
 def _is_torchscript(path: Path) -> bool:
-    """Whether a file is an archive of TorchScript, as PyTorch tells it from one of torch.save."""
+    """Return whether a file is a TorchScript archive, as PyTorch tells it from torch.save's."""
     if not zipfile.is_zipfile(path):
         return False
     with zipfile.ZipFile(path) as archive:
@@ -195,7 +195,7 @@ def _check_published(path: Path) -> None:
 
 
 def _build(state: Mapping[str, torch.Tensor]) -> CLIP:
-    """A CLIP with these weights, read in full precision (`build_model` alone rounds to fp16)."""
+    """Return a CLIP with these weights, in full precision (`build_model` alone rounds to fp16)."""
     skip = ("input_resolution", "context_length", "vocab_size")
     state = {key: value for key, value in state.items() if key not in skip}
     try:
@@ -210,15 +210,18 @@ def _build(state: Mapping[str, torch.Tensor]) -> CLIP:
 
 
 def _model(state: dict[str, torch.Tensor]) -> CLIP:
-    """OpenAI's model; the `clip` in a checkout of MaPLe or PromptSRC asks which of the family's
-    prompts to build into it, and gets CoOp as the answer: none."""
+    """Return OpenAI's model.
+
+    The `clip` in a checkout of MaPLe or PromptSRC asks which of the family's prompts to build into
+    it, and gets CoOp as the answer: none.
+    """
     if "design_details" in signature(build_model).parameters:
         return build_model(state, {"trainer": "CoOp", "vision_depth": 0, "language_depth": 0})
     return build_model(state)
 
 
 def _demo_state() -> dict[str, torch.Tensor]:
-    """The demo weights; tokens that its captions never use keep CLIP's random initialisation."""
+    """Return the demo weights; tokens that its captions never use keep CLIP's random values."""
     state = load_file(DEMO_FILE)
     ids, rows = state.pop("token_embedding.ids").long(), state.pop("token_embedding.rows").float()
     unseen = torch.Generator().manual_seed(0)

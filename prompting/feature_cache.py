@@ -54,7 +54,7 @@ def cached(
 
 
 def cache_folder() -> Path | None:
-    """$MMLOP_CACHE, else $XDG_CACHE_HOME/mmlop, else ~/.cache/mmlop.
+    """Return $MMLOP_CACHE, else $XDG_CACHE_HOME/mmlop, else ~/.cache/mmlop.
 
     None, for no cache, where MMLOP_CACHE is "off" or empty.
     """
@@ -65,7 +65,7 @@ def cache_folder() -> Path | None:
 
 
 def _surroundings(device: torch.device) -> dict[str, Any]:
-    """What decides how the same sums are rounded."""
+    """Return what decides how the same sums are rounded."""
     if device.type == "cuda":
         where = [torch.cuda.get_device_name(device)]
     else:
@@ -75,7 +75,7 @@ def _surroundings(device: torch.device) -> dict[str, Any]:
 
 
 def processor() -> str:
-    """The CPU's name, by which libraries choose their kernels."""
+    """Return the CPU's name, by which libraries choose their kernels."""
     with suppress(OSError), open("/proc/cpuinfo") as lines:
         for line in lines:
             if line.startswith("model name"):
@@ -85,7 +85,7 @@ def processor() -> str:
 
 @cache
 def _code() -> str:
-    """Hash of the code that computes, so that no change to it meets what was computed before."""
+    """Return a hash of the code that computes, so that a change to it computes again."""
     folders = (Path(__file__).parent, Path(clip.__file__).parent)
     files = [path for folder in folders for path in sorted(folder.glob("*.py"))]
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
@@ -111,7 +111,7 @@ def _read(path: Path, key: str, shape: tuple[int, ...]) -> Tensor | None:
 
 
 def _difference(features: Tensor, shape: tuple[int, ...], found: Mapping, key: str) -> str:
-    """What is not as it was written for this key, or nothing."""
+    """Return what is not as it was written for this key, or nothing."""
     if features.shape != shape or features.dtype != torch.float32:
         return f"{tuple(features.shape)} in {features.dtype}"
     if not features.isfinite().all():
@@ -124,7 +124,7 @@ def _metadata(key: str, features: Tensor) -> dict[str, str]:
 
 
 def _write(path: Path, key: str, features: Tensor) -> None:
-    """Aside and renamed: who reads sees no file or a whole one, whoever else writes it too."""
+    """Write aside and rename: who reads sees no file or a whole one, whoever else writes it too."""
     part = path.with_name(f".{path.stem}.{uuid.uuid4().hex}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

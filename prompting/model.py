@@ -1,4 +1,4 @@
-"""A CLIP classifier with prompts in its towers, and the frozen CLIP beside it.
+"""A CLIP classifier with prompts in its towers, and the frozen CLIP next to it.
 
 Letters: B images, C classes, D joint width.
 """

@@ -23,20 +23,20 @@ WEIGHT_DTYPES = {
 
 
 def check_precision(precision: str) -> None:
-    """Raises ValueError for anything but fp32, amp, bf16, fp16."""
+    """Raise ValueError for anything but fp32, amp, bf16, fp16."""
     if precision not in WEIGHT_DTYPES:
         raise ValueError(f'Precision "{precision}" is unknown: choose {", ".join(WEIGHT_DTYPES)}.')
 
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager:
-    """The context in which the towers run."""
+    """Return the context in which the towers run."""
     if precision != "amp":
         return nullcontext()
     return torch.autocast(device.type, torch.bfloat16 if device.type == "cpu" else torch.float16)
 
 
 def needs_scaler(precision: str, device: torch.device) -> bool:
-    """Whether small gradients would vanish without a gradient scaler."""
+    """Return whether small gradients would vanish without a gradient scaler."""
     return precision == "amp" and device.type == "cuda"
 
 

@@ -6,7 +6,7 @@ all classes together, T prompt tokens, J prompted layers, d width, D joint width
 The tower is causal, so much of the work can be left out without changing the result: nothing after
 the end-of-text token is computed, the tokens before the first one that differs between the classes
 ([SOS], the prompt, frozen context words) run once for all of them, and in the last layer only [EOT]
-goes on.
+is computed.
 """
 
 from collections.abc import Callable, Sequence

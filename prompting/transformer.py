@@ -1,7 +1,7 @@
 """One of CLIP's own residual attention blocks, driven from outside on batch-first tokens.
 
 The weights and sub-modules are the block's; the order of the dimensions, who attends to whom, and
-which tokens go on are ours.
+which tokens are kept are ours.
 """
 
 from collections.abc import Callable
@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 # From queries (B, N, d), keys and values (B, L, 2 d) and the number of heads to (B, N, d).
 Attend = Callable[[Tensor, Tensor, int], Tensor]
-GELU_SLOPE = 1.702  # of CLIP's QuickGELU
+GELU_SLOPE = 1.702  # CLIP's QuickGELU has it as a number only
 
 
 def attend(query: Tensor, key_value: Tensor, heads: int, mask: Tensor | None = None) -> Tensor:
-    """softmax(Q K^T / sqrt(d / heads) + mask) V, by heads: (B, N, d).
+    """Return softmax(Q K^T / sqrt(d / heads) + mask) V, by heads: (B, N, d).
 
     Args:
         query: (B, N, d).
@@ -63,7 +63,7 @@ def run_block(
 
 
 def _mlp(mlp: nn.Module, x: Tensor) -> Tensor:
-    """The block's own; its x sigmoid(a x) is silu(a x) / a, and the matrix products take a."""
+    """Apply the block's MLP; x sigmoid(a x) is silu(a x) / a, and the products take a."""
     inner = torch.addmm(
         GELU_SLOPE * mlp.c_fc.bias, x.flatten(0, -2), mlp.c_fc.weight.T, alpha=GELU_SLOPE
     )
@@ -72,7 +72,7 @@ def _mlp(mlp: nn.Module, x: Tensor) -> Tensor:
 
 
 def _mix(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
-    """Attention of (B, heads, tokens, d / heads)."""
+    """Return the attention of (B, heads, tokens, d / heads)."""
     if query.is_cuda:
         mask = None if mask is None else mask.to(query.dtype)
         return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)

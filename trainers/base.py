@@ -1,6 +1,6 @@
 """What all prompt trainers share: backbone, optimiser, step, evaluation, checkpoints, results.
 
-A method subclasses `PromptTrainer`, names its config node, and says which prompts it trains and
+A method subclasses `PromptTrainer`, names its config node, and defines which prompts it trains and
 what its loss is. Of Dassl only the public surface is used.
 """
 

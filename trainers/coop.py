@@ -1,4 +1,4 @@
-"""CoOp: the words in front of the class name are learned (arXiv 2109.01134)."""
+"""CoOp: the words in front of the class name are trained (arXiv 2109.01134)."""
 
 from pathlib import Path
 
