@@ -1,4 +1,4 @@
-"""The data sets, one loader a file; importing this package registers them in DATASET_REGISTRY."""
+"""Register the data sets, one loader per file, in DATASET_REGISTRY on import."""
 
 from yacs.config import CfgNode
 
@@ -46,11 +46,11 @@ __all__ = ["FAMILY", "ON_DISK", "add_config", "shapeworld"]
 
 
 def add_config(cfg: CfgNode) -> None:
-    """Add the family's key for the classes to use, and our keys for splits and own images."""
+    """Add the family's key for base or new classes, and our keys for splits and own images."""
     node = cfg.DATASET
     node.SUBSAMPLE_CLASSES = "all"  # all, base (first half), new (second half)
-    node.NEW_SPLIT = False  # a random split instead of the published one; results say so
-    node.SPLIT_SEED = 1  # of random splits; apart from SEED, so that all runs test on the same
+    node.NEW_SPLIT = False  # a random split instead of the published one; results record it
+    node.SPLIT_SEED = 1  # of random splits; separate from SEED, so that all runs share a test set
     node.IMAGE_FOLDER = CfgNode()
-    node.IMAGE_FOLDER.CLASSNAMES = ""  # file of class names, "folder class name" a line
+    node.IMAGE_FOLDER.CLASSNAMES = ""  # file of class names, "folder class name" per line
     node.IMAGE_FOLDER.SPLIT_FILE = ""  # JSON of {"train": [[path, label, class name], ...], ...}

@@ -20,13 +20,13 @@ ALL = [loader.__name__ for loader in FAMILY]
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m datasets", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    look = commands.add_parser("check", help="say what is there and what is missing")
+    look = commands.add_parser("check", help="report what is there and what is missing")
     look.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(ON_DISK)}")
     look.add_argument("--deep", action="store_true", help="decode every image")
     look.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    get = commands.add_parser("prepare", help="fetch and lay out what can be fetched")
+    get = commands.add_parser("prepare", help="download what can be downloaded and put it in place")
     get.add_argument("names", nargs="+", metavar="NAME", help=f"of {', '.join(ALL)}")
-    get.add_argument("--mirror", default="", help="address that has MIRROR/<folder>/<file>")
+    get.add_argument("--mirror", default="", help="address that serves MIRROR/<folder>/<file>")
     for command in (look, get):
         command.add_argument("--root", required=True, type=Path, help="folder of the data sets")
     args = parser.parse_args(argv)
@@ -37,13 +37,14 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     except ValueError as error:
         parser.error(str(error))
     if args.command == "check" and not args.root.is_dir():
-        parser.error(f"--root must be a folder, {args.root} is none")
+        parser.error(f"--root must be a folder, got {args.root}")
     return args
 
 
 def look_at(args: argparse.Namespace) -> list[Report]:
+    """Check the data sets and print the reports as a table or as JSON."""
     level = logger.level
-    logger.setLevel(logging.ERROR)  # standard output is the table's, or JSON's
+    logger.setLevel(logging.ERROR)  # standard output holds the table or the JSON alone
     try:
         reports = [check(name, args.root, args.deep) for name in args.names or ALL]
     finally:
@@ -53,7 +54,7 @@ def look_at(args: argparse.Namespace) -> list[Report]:
 
 
 def get(args: argparse.Namespace) -> list[Report]:
-    """Prepare one data set after the other; one that fails does not stop the next."""
+    """Prepare one data set after another; a failure does not stop the next one."""
     args.root.mkdir(parents=True, exist_ok=True)
     for name in args.names:
         try:
@@ -66,7 +67,7 @@ def get(args: argparse.Namespace) -> list[Report]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit status: 0 if all that was asked for is ready, 1 if not, 2 for a wrong call."""
+    """Return the exit status: 0 if all data sets asked for are ready, else 1; 2 for wrong calls."""
     args = parse_args(argv)
     reports = look_at(args) if args.command == "check" else get(args)
     return int(any(report.verdict != "ready" for report in reports))

@@ -1,4 +1,4 @@
-"""Few-shot draws, their records, and base/new classes: what all data sets of the family share.
+"""Implement what all data sets of the family share: few-shot draws, their records, class halves.
 
 The protocol is CoOp's (Zhou et al., IJCV 2022; github.com/KaiyangZhou/CoOp, datasets/): shots are
 drawn on all classes with Python's global `random`, first from train, then min(shots, 4) from val;
@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from dassl.data.datasets import DatasetBase, Datum
 
 from datasets.folders import images_below, random_split
-from datasets.records import Entry, note_small_classes, read_record, write_record
+from datasets.records import Entry, log_small_classes, read_record, write_record
 from datasets.sources import LAYOUTS, Source
 from datasets.splits import (
     SUBSAMPLES,
@@ -34,31 +34,31 @@ logger = logging.getLogger("dassl")
 
 
 class FewShotDataset(DatasetBase):
-    """NUM_SHOTS images per class (-1: all of them), of all classes, the base half or the new half.
+    """Load NUM_SHOTS images per class (-1: all), of all classes, the base half or the new half.
 
-    A loader states where its files lie. One without a split file overrides `read_splits` and keeps
+    A loader states where its files are. One without a split file overrides `read_splits` and keeps
     no record of its draws; one without files at all leaves `dataset_dir` empty and needs no root.
 
-    The draw is made every time, so that a record leaves Python's `random` as it would be without
-    it. Where the record, split_fewshot/shot_K-seed_S.json, differs from the draw, the record
-    counts: someone put it there. CoOp's .pkl files are not read, and a negative seed has no record.
+    The draw is made every time, so that a record leaves Python's `random` in the same state as no
+    record. If the record, split_fewshot/shot_K-seed_S.json, differs from the draw, the record is
+    used, because someone put it there. CoOp's .pkl files are not read. A negative seed has none.
 
-    `split_source` says where the split comes from; results tell it.
+    `split_source` states where the split comes from; results record it.
     """
 
     dataset_dir = ""  # folder of the data set in DATASET.ROOT
-    root_holds = ""  # what DATASET.ROOT holds, where it is not just dataset_dir
+    root_holds = ""  # what DATASET.ROOT holds, if it is not just dataset_dir
     image_dir = ""  # folder of the images in dataset_dir
     split_file = ""  # in dataset_dir, see read_split
-    unique_names = True  # False where two classes share a name, see check_classes
+    unique_names = True  # False if two classes share a name, see check_classes
     # What `python -m datasets` checks and prepares
-    images = classes = 0  # how many there are in all splits; 0 if not known
+    images = classes = 0  # their number in all splits; 0 if not known
     sources: tuple[Source, ...] = ()
-    by_hand = ""  # what nobody may fetch for you; {folder} is the data set's
+    by_hand = ""  # what must be downloaded by hand; {folder} is the data set's
     # A new random split, see DATASET.NEW_SPLIT
-    class_folders = False  # whether paths tell the class, see class_of and class_name
+    class_folders = False  # True if paths show the class, see class_of and class_name
     ignored: tuple[str, ...] = ()  # folders left out
-    renamed: Mapping[str, str] = {}  # folder -> class name, where it is another
+    renamed: Mapping[str, str] = {}  # folder -> class name, if they differ
 
     def __init__(self, cfg):
         shots, subsample = cfg.DATASET.NUM_SHOTS, cfg.DATASET.get("SUBSAMPLE_CLASSES", "all")
@@ -78,14 +78,14 @@ class FewShotDataset(DatasetBase):
 
     @classmethod
     def read(cls, cfg) -> Splits:
-        """(train, val, test) as published: nothing is drawn, and no image is looked for."""
+        """Return (train, val, test) as published, without drawing or opening anything."""
         return cls.__new__(cls)._read(cfg)
 
     def read_splits(self) -> Splits:
-        """(train, val, test), with labels 0..n-1; here from the split file.
+        """Return (train, val, test), with labels 0..n-1; here from the split file.
 
-        A split that is None, or the list `test` itself, is not drawn from: ImageNet's val is its
-        test, and ImageNet-A has no other split.
+        Nothing is drawn from a split that is None or the list `test` itself: ImageNet's val is
+        its test, and ImageNet-A has no other split.
         """
         path = self.folder / self.split_file
         url = next((s.url for s in self.sources if s.name == self.split_file), LAYOUTS)
@@ -95,19 +95,19 @@ class FewShotDataset(DatasetBase):
             name = type(self).__name__
             raise FileNotFoundError(
                 f'{error}, or run "python -m datasets prepare --root {self.folder.parent} {name}"; '
-                "DATASET.NEW_SPLIT True makes a random split, whose results compare with no others"
+                "DATASET.NEW_SPLIT True makes a random split, whose results are not comparable"
             ) from error
 
     def item(self, impath: str, label: int, classname: str) -> Datum:
-        """An image of this data set; `impath` starts in the image folder."""
+        """Return an image of this data set; `impath` starts in the image folder."""
         return ImageFile(os.path.join(self.image_folder, impath), label, classname, self.advice)
 
     def class_of(self, path: PurePosixPath) -> str:
-        """What groups images into classes in a new split: the folder of an image."""
+        """Return the key of an image's class in a new split: its folder."""
         return path.parent.as_posix()
 
     def class_name(self, key: str) -> str:
-        """The name of the class that `class_of` gives."""
+        """Return the name of the class with a key of `class_of`."""
         return self.renamed.get(key, key)
 
     def _read(self, cfg) -> Splits:
@@ -115,7 +115,7 @@ class FewShotDataset(DatasetBase):
         if self.dataset_dir:
             self.folder, self.image_folder = self._find_folders(cfg.DATASET.ROOT)
             self.advice = (
-                f"To look at all of {type(self).__name__}: python -m datasets check "
+                f"To check all of {type(self).__name__}: python -m datasets check "
                 f"--root {cfg.DATASET.ROOT} {type(self).__name__} --deep"
             )
         self.split_source = self.split_file or "the data set's own"
@@ -135,7 +135,7 @@ class FewShotDataset(DatasetBase):
         if not (root and base.is_dir()):
             holds = self.root_holds or self.dataset_dir
             raise FileNotFoundError(
-                f"DATASET.ROOT must be the folder that holds {holds}, got {root!r}, which is no "
+                f"DATASET.ROOT must be the folder that holds {holds}, got {root!r}, which is not a "
                 "folder; set it with --root"
             )
         folder = base / self.dataset_dir
@@ -148,7 +148,7 @@ class FewShotDataset(DatasetBase):
         return folder, folder / self.image_dir
 
     def _new_split(self, seed: int) -> Splits:
-        """A random split of the images by their folders, at the user's explicit wish."""
+        """Split the images of every class at random, because the user asked for it."""
         if not self.class_folders:
             raise ValueError(
                 f"DATASET.NEW_SPLIT is True, but {type(self).__name__} has no published split of "
@@ -161,12 +161,12 @@ class FewShotDataset(DatasetBase):
                 classes[key].append(str(path))
         self.split_source = f"new random split, DATASET.SPLIT_SEED {seed}"
         logger.warning(
-            f"{type(self).__name__}: {self.split_source}; compares with no other results"
+            f"{type(self).__name__}: {self.split_source}; results are not comparable with others"
         )
         return self.items_of(random_split(dict(sorted(classes.items())), seed))
 
     def items_of(self, parts: Iterable[Mapping[str, list[str]]]) -> Splits:
-        """Splits, each {class key: paths}, as items; labels count the keys of the first."""
+        """Return items for splits of {class key: paths}; labels count the keys of the first."""
         parts = list(parts)
         labels = {key: label for label, key in enumerate(parts[0])}
         return tuple(
@@ -179,15 +179,15 @@ class FewShotDataset(DatasetBase):
         )
 
     def _few_shots(self, train, val, test, shots: int, seed: int) -> tuple[Items, Items | None]:
-        """Train and val with `shots` and min(shots, 4) images per class, of the record if any."""
-        # Only a draw that the seed explains may be written to the file that is named after it.
+        """Return train and val with `shots` and min(shots, 4) images per class."""
+        # Only a draw that follows from the seed may be written to the file named after the seed.
         seeded = seed >= 0 and random.getstate() == random.Random(seed).getstate()
         splits = {"train": train, "val": val}
         pools = {n: items for n, items in splits.items() if items is not None and items is not test}
         drawn = {}
         for name, items in pools.items():
             k = shots if name == "train" else min(shots, 4)
-            note_small_classes(name, items, k)
+            log_small_classes(name, items, k)
             drawn[name] = self.generate_fewshot_dataset(items, num_shots=k)
         if seed >= 0 and self.split_file and self.split_source == self.split_file:
             record = self.folder / "split_fewshot" / f"shot_{shots}-seed_{seed}.json"
@@ -198,7 +198,7 @@ class FewShotDataset(DatasetBase):
     def _reconcile(
         self, record: Path, pools: dict[str, Items], drawn: dict[str, Items], may_write: bool
     ) -> dict[str, Items]:
-        """The record's images if it fits the split file, else `drawn`, which is then recorded."""
+        """Return the record's images if it fits the split file; else record and return `drawn`."""
         sha256 = hashlib.sha256((self.folder / self.split_file).read_bytes()).hexdigest()
         entries = {name: [self._entry(item) for item in items] for name, items in drawn.items()}
         if record.is_file():
@@ -209,7 +209,7 @@ class FewShotDataset(DatasetBase):
                 logger.warning(f"{record} differs from the draw of this run; the file is used")
                 return {name: self._pick(record, recorded[name], pools[name]) for name in drawn}
             logger.warning(
-                f"{record} is stale, so shots are drawn anew: it was made with another "
+                f"{record} is stale, so shots are drawn again: it was made with another "
                 f"{self.split_file} (sha256 {recorded_sha256[:12]}, here {sha256[:12]})"
             )
         if may_write:
@@ -221,7 +221,7 @@ class FewShotDataset(DatasetBase):
         return path, item.label, item.classname
 
     def _pick(self, record: Path, entries: list[Entry], pool: Items) -> Items:
-        """The items of the pool that the entries name, in their order."""
+        """Return the items of the pool that the entries name, in their order."""
         known = {self._entry(item): item for item in pool}
         unknown = [entry for entry in entries if entry not in known]
         absent = {label for _, label, _ in known} - {label for _, label, _ in entries}
@@ -229,6 +229,6 @@ class FewShotDataset(DatasetBase):
             raise ValueError(
                 f"{record} must list images of {self.split_file}, at least one per class, got "
                 f"{len(unknown)} others {unknown[:1]} and {len(absent)} labels without an image "
-                f"{sorted(absent)[:1]}; delete it to draw anew"
+                f"{sorted(absent)[:1]}; delete it to draw again"
             )
         return [known[entry] for entry in entries]

@@ -1,4 +1,4 @@
-"""Caltech101: objects in 100 classes (Fei-Fei et al., CVPR-W 2004), split as in CoOp."""
+"""Load Caltech101: objects in 100 classes (Fei-Fei et al., CVPR-W 2004), split as in CoOp."""
 
 from dassl.data.datasets import DATASET_REGISTRY
 
@@ -8,10 +8,9 @@ from datasets.sources import Source, drive
 
 @DATASET_REGISTRY.register()
 class Caltech101(FewShotDataset):
-    """4128 training, 1649 validation and 2465 test images.
+    """Load 4128 training, 1649 validation and 2465 test images.
 
-    The split file leaves out BACKGROUND_Google and Faces_easy, and calls the folders airplanes,
-    Faces, Leopards and Motorbikes airplane, face, leopard and motorbike.
+    The split file leaves out BACKGROUND_Google and Faces_easy, and renames four classes.
     """
 
     dataset_dir = "caltech-101"

@@ -1,4 +1,4 @@
-"""Look at data on disk and say what is there, what is not, and what to do."""
+"""Check data on disk and report what is there, what is missing and what to do."""
 
 import os
 from collections.abc import Iterator
@@ -16,13 +16,13 @@ from datasets import ON_DISK, add_config
 from datasets.base import FewShotDataset
 from datasets.folders import images_below
 
-SHOWN = 20  # bad images that the table names; --json has them all
-TILE = 1024  # images decoded between two looks at the results
+SHOWN = 20  # bad images listed below the table; --json has them all
+TILE = 1024  # images decoded before their results are collected
 
 
 @dataclass
 class Report:
-    """One row.
+    """Hold one row of the table.
 
     `verdict` is ready, absent, incomplete (files are missing) or broken; `action` is what to do in
     two words, `todo` in a sentence.
@@ -38,11 +38,11 @@ class Report:
     verdict: str = "absent"
     action: str = ""
     todo: str = ""
-    bad: list[str] = field(default_factory=list)  # images missing or, with deep, unreadable
+    bad: list[str] = field(default_factory=list)  # missing images or, with `deep`, unreadable ones
 
 
 def check(name: str, root: Path, deep: bool = False) -> Report:
-    """Look at one data set in `root`; `deep` decodes every image."""
+    """Check one data set in `root`; `deep` decodes every image."""
     loader = ON_DISK[name]
     folder = root / loader.dataset_dir
     report = Report(name, str(folder), folder.is_dir(), expected=loader.images)
@@ -68,7 +68,7 @@ def check(name: str, root: Path, deep: bool = False) -> Report:
 
 
 def how_to_get(loader: type[FewShotDataset], root: Path) -> tuple[str, str]:
-    """What brings the files of a data set, in two words and in full."""
+    """Return how to obtain the files of a data set, in two words and in full."""
     steps = {}
     if loader.sources:
         steps["prepare"] = f"run: python -m datasets prepare --root {root} {loader.__name__}"
@@ -89,7 +89,7 @@ def _count(folder: Path) -> int:
 
 
 def _compare(report: Report, loader: type[FewShotDataset], root: Path, splits, deep: bool) -> None:
-    """Fill in a report on a data set whose lists can be read."""
+    """Fill in the report of a data set whose lists can be read."""
     items = {item.impath: item for split in splits if split is not None for item in split}
     report.classes = len({item.label for item in items.values()})
     there = [item for path, item in items.items() if os.path.isfile(path)]
@@ -120,7 +120,7 @@ def _first_of(paths: list[str]) -> str:
 
 
 def _unreadable(items: list[Datum]) -> list[str]:
-    """The paths of the images that cannot be decoded, with a progress bar."""
+    """Return the paths of the images that cannot be decoded; show a progress bar."""
     with ThreadPoolExecutor() as pool, tqdm(total=len(items), unit="image") as bar:
         bad = []
         for tile in _tiles(items):
@@ -145,7 +145,7 @@ def _decodes(item: Datum) -> bool:
 
 
 def as_table(reports: list[Report]) -> str:
-    """One row a data set; below it what to do, and the bad images."""
+    """Return a table with one row per data set, and below it what to do and the bad images."""
     head = ["data set", "found", "images", "split file", "classes", "verdict", "what to do"]
     rows = []
     for r in reports:

@@ -1,4 +1,4 @@
-"""DTD: describable textures in 47 classes (Cimpoi et al., CVPR 2014), split as in CoOp."""
+"""Load DTD: describable textures in 47 classes (Cimpoi et al., CVPR 2014), split as in CoOp."""
 
 from dassl.data.datasets import DATASET_REGISTRY
 
@@ -8,7 +8,7 @@ from datasets.sources import Source, drive
 
 @DATASET_REGISTRY.register()
 class DescribableTextures(FewShotDataset):
-    """2820 training, 1128 validation and 1692 test images."""
+    """Load 2820 training, 1128 validation and 1692 test images."""
 
     dataset_dir = "dtd"
     image_dir = "images"

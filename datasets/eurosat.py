@@ -1,4 +1,4 @@
-"""EuroSAT: land use seen by a satellite (Helber et al., JSTARS 2019), split as in CoOp."""
+"""Load EuroSAT: land use from satellites (Helber et al., JSTARS 2019), split as in CoOp."""
 
 from dassl.data.datasets import DATASET_REGISTRY
 
@@ -8,7 +8,7 @@ from datasets.sources import Source, drive
 
 @DATASET_REGISTRY.register()
 class EuroSAT(FewShotDataset):
-    """13500 training, 5400 validation and 8100 test images; the split file has the long names."""
+    """Load 13500 training, 5400 validation and 8100 test images; the split file has long names."""
 
     dataset_dir = "eurosat"
     image_dir = "2750"

@@ -1,4 +1,4 @@
-"""FGVC-Aircraft: 100 aircraft variants (Maji et al., arXiv 1306.5151), with its own split."""
+"""Load FGVC-Aircraft: 100 aircraft variants (Maji et al., arXiv 1306.5151), with its own split."""
 
 from dassl.data.datasets import DATASET_REGISTRY, Datum
 
@@ -8,7 +8,7 @@ from datasets.sources import Source
 
 @DATASET_REGISTRY.register()
 class FGVCAircraft(FewShotDataset):
-    """3334 training, 3333 validation and 3333 test images; labels in the order of variants.txt."""
+    """Load 3334 training, 3333 validation and 3333 test images; variants.txt orders the labels."""
 
     dataset_dir = "fgvc_aircraft"
     image_dir = "images"
@@ -36,14 +36,14 @@ class FGVCAircraft(FewShotDataset):
         return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line]
 
     def _read_list(self, name: str, labels: dict[str, int]) -> list[Datum]:
-        """Lines such as "1025794 707-320": the number of an image, and its variant."""
+        """Read lines such as "1025794 707-320": the number of an image, and its variant."""
         items = []
         for line in self._lines(name):
             number, _, variant = line.partition(" ")
             if variant not in labels:
                 raise ValueError(
                     f"{self.folder / name} has the variant {variant!r} (image {number}), which is "
-                    f"none of the {len(labels)} of variants.txt, such as {next(iter(labels))!r}"
+                    f"not one of the {len(labels)} in variants.txt, such as {next(iter(labels))!r}"
                 )
             items.append(self.item(f"{number}.jpg", labels[variant], variant))
         return items

@@ -1,4 +1,4 @@
-"""Images found in folders: listed in one order everywhere, and split by a seed of their own."""
+"""List images in folders, in the same order on every machine, and split them by a seed."""
 
 import os
 import random
@@ -9,15 +9,15 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", "
 
 
 def subfolders(folder: Path) -> list[str]:
-    """Names of the folders in `folder` that are not hidden, sorted."""
+    """Return the names of the folders in `folder` that are not hidden, sorted."""
     with os.scandir(folder) as entries:
         return sorted(e.name for e in entries if e.is_dir() and not e.name.startswith("."))
 
 
 def images_below(folder: Path) -> list[str]:
-    """Paths of the images in `folder`, at any depth and relative to it, with "/".
+    """Return the paths of the images in `folder`, at any depth and relative to it, with "/".
 
-    Sorted, for the order of os.scandir is the file system's own.
+    They are sorted, because the order of os.scandir depends on the file system.
     """
     found = []
     with os.scandir(folder) as entries:
@@ -32,22 +32,22 @@ def images_below(folder: Path) -> list[str]:
 
 
 def images_by_class(folder: Path) -> dict[str, list[str]]:
-    """Class folder -> its images at any depth; both sorted.
+    """Return a dict from class folder to its images at any depth; both are sorted.
 
     Raises:
-        ValueError: no class folder, or one without an image.
+        ValueError: there is no class folder, or one without an image.
     """
     classes = {
         name: [f"{name}/{path}" for path in images_below(folder / name)]
         for name in subfolders(folder)
     }
     if not classes:
-        raise ValueError(f"{folder} must hold a folder for every class, it holds no folder")
+        raise ValueError(f"{folder} must hold one folder per class, it holds no folder")
     empty = [name for name, images in classes.items() if not images]
     if empty:
         raise ValueError(
             f"every class needs images, the class folder {folder / empty[0]} holds none "
-            f"({len(empty)} of {len(classes)} are empty): fill it or delete it"
+            f"({len(empty)} of {len(classes)} are empty): add images or delete it"
         )
     return classes
 
@@ -55,13 +55,13 @@ def images_by_class(folder: Path) -> dict[str, list[str]]:
 def random_split(
     classes: Mapping[str, Iterable[str]], seed: int
 ) -> tuple[dict[str, list[str]], dict[str, list[str]], dict[str, list[str]]]:
-    """(train, val, test) with about 50, 20 and 30 percent of every class, the shares of CoOp.
+    """Return (train, val, test) with about 50, 20 and 30 percent of every class, as in CoOp.
 
-    Every class has a generator of its own, so that another class changes nothing in this one, and
-    Python's global `random` stays as it is.
+    Every class has its own generator, so that adding a class does not change the others, and
+    Python's global `random` is not used.
 
     Raises:
-        ValueError: a class with fewer than three images.
+        ValueError: a class has fewer than three images.
     """
     train, val, test = {}, {}, {}
     for name, images in classes.items():
@@ -80,13 +80,13 @@ def random_split(
 
 
 def read_names(path: Path) -> dict[str, str]:
-    """Folder -> class name, of a file with one class a line: "n01440764 tench".
+    """Read a dict from folder to class name; the file has lines such as "n01440764 tench".
 
     The folder ends at the first tab, or in a line without a tab at the first space.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: a line without a name, or a folder that is named twice.
+        FileNotFoundError: the file does not exist.
+        ValueError: a line has no name, or a folder has two names.
     """
     if not path.is_file():
         raise FileNotFoundError(f"the file of class names {path} does not exist")
@@ -106,7 +106,7 @@ def read_names(path: Path) -> dict[str, str]:
 
 
 def check_same_classes(expected: Iterable[str], found: Iterable[str], where: str) -> None:
-    """ValueError unless both hold the same class folders; `where` says whose they are."""
+    """Raise ValueError unless both hold the same class folders; `where` names them."""
     expected, found = set(expected), set(found)
     if expected != found:
         missing, other = sorted(expected - found), sorted(found - expected)

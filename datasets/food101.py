@@ -1,4 +1,4 @@
-"""Food-101: 101 dishes (Bossard et al., ECCV 2014), split as in CoOp."""
+"""Load Food-101: 101 dishes (Bossard et al., ECCV 2014), split as in CoOp."""
 
 from dassl.data.datasets import DATASET_REGISTRY
 
@@ -8,7 +8,7 @@ from datasets.sources import Source, drive
 
 @DATASET_REGISTRY.register()
 class Food101(FewShotDataset):
-    """50500 training, 20200 validation and 30300 test images, not the authors' own split."""
+    """Load 50500 training, 20200 validation and 30300 test images, not the authors' own split."""
 
     dataset_dir = "food-101"
     image_dir = "images"

@@ -1,4 +1,4 @@
-"""ImageFolder: one's own images, without a line of code; docs/own-images.md shows how."""
+"""Load your own images without writing code; docs/own-images.md shows how."""
 
 from pathlib import Path
 
@@ -17,10 +17,10 @@ from datasets.splits import check_names, read_split
 
 @DATASET_REGISTRY.register()
 class ImageFolder(FewShotDataset):
-    """A folder per class in DATASET.ROOT, or in its folders train, test and, if any, val.
+    """Load one folder per class from DATASET.ROOT, or from its folders train, test and maybe val.
 
-    Labels count the class folders in sorted order. With folders per class only, every class is
-    split by DATASET.SPLIT_SEED; with a split file, that file says all.
+    Labels count the class folders in sorted order. With class folders only, every class is split
+    by DATASET.SPLIT_SEED; a split file, if given, decides everything.
     """
 
     dataset_dir = image_dir = "."
@@ -45,14 +45,14 @@ class ImageFolder(FewShotDataset):
         return train, val or None, test
 
     def _path(self, name: str) -> Path | None:
-        """A path of the configuration, which starts in DATASET.ROOT unless it is absolute."""
+        """Return a path of the configuration, which starts in DATASET.ROOT unless absolute."""
         return self.folder / Path(name).expanduser() if name else None
 
     def _read_parts(self, found: list[str]) -> tuple[dict[str, list[str]], ...]:
         others = sorted(set(found) - {"train", "val", "test"})
         if others:
             raise ValueError(
-                f"{self.folder} has the folders train and test, so expected none but val beside "
+                f"{self.folder} has the folders train and test, so expected only val next to "
                 f"them, got {others[:3]}: move them away, or use class folders alone"
             )
         parts = {

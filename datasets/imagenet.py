@@ -1,4 +1,4 @@
-"""ImageNet: 1000 classes (Deng et al., CVPR 2009), and what its variants share with it."""
+"""Load ImageNet: 1000 classes (Deng et al., CVPR 2009); hold what its variants share with it."""
 
 from pathlib import Path
 
@@ -12,14 +12,14 @@ CLASSNAMES = drive("1-61f_ol79pViBFDG_IDlUQSwoLcn2XXF", "classnames.txt")
 
 
 class WordNetFolders(FewShotDataset):
-    """Folders named n01440764, ...; classnames.txt, also ImageNet's, gives their class names.
+    """Load folders named n01440764, ...; classnames.txt, also ImageNet's, has their class names.
 
     Labels count the folders in sorted order, and files are sorted too: upstream lists them in the
-    order of the file system, which gives other shots on another machine.
+    order of the file system, which gives different shots on different machines.
     """
 
     unique_names = False  # two kinds of "missile" and of "sunglasses", for example
-    all_classes = True  # every class of classnames.txt must be there
+    all_classes = True  # every class of classnames.txt must have a folder
 
     def read_names(self) -> dict[str, str]:
         own = self.folder / CLASSNAMES.name
@@ -32,7 +32,7 @@ class WordNetFolders(FewShotDataset):
         return read_names(own if own.is_file() else imagenet)
 
     def read_folders(self, below: str = "") -> list[Datum]:
-        """The images of the class folders in the folder `below` of the image folder."""
+        """Return the images of the class folders in the folder `below` of the image folder."""
         names, folder = self.read_names(), self.image_folder / below
         if not folder.is_dir():
             raise FileNotFoundError(
@@ -52,7 +52,7 @@ class WordNetFolders(FewShotDataset):
 
 
 class ImageNetVariant(WordNetFolders):
-    """A test set for what was learned on ImageNet; no shots are drawn from it."""
+    """Load a test set for prompts trained on ImageNet; no shots are drawn from it."""
 
     def read_splits(self):
         test = self.read_folders()
@@ -61,7 +61,7 @@ class ImageNetVariant(WordNetFolders):
 
 @DATASET_REGISTRY.register()
 class ImageNet(WordNetFolders):
-    """1281167 training images; its 50000 validation images are also its test images."""
+    """Load 1281167 training images; the 50000 validation images are also the test images."""
 
     dataset_dir = "imagenet"
     image_dir = "images"

@@ -1,4 +1,4 @@
-"""ImageNet-A: photographs that ResNet-50 takes for something else (Hendrycks et al., CVPR 2021)."""
+"""Load ImageNet-A: photographs that ResNet-50 misclassifies (Hendrycks et al., CVPR 2021)."""
 
 from dassl.data.datasets import DATASET_REGISTRY
 
@@ -8,7 +8,7 @@ from datasets.sources import Source
 
 @DATASET_REGISTRY.register()
 class ImageNetA(ImageNetVariant):
-    """7500 test images of 200 of ImageNet's classes, scored among these 200 (labels 0 to 199)."""
+    """Load 7500 test images of 200 of ImageNet's classes, scored among these (labels 0 to 199)."""
 
     dataset_dir = "imagenet-adversarial"
     image_dir = "imagenet-a"

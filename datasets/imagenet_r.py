@@ -1,4 +1,4 @@
-"""ImageNet-R: art, cartoons, toys and other renditions (Hendrycks et al., ICCV 2021)."""
+"""Load ImageNet-R: art, cartoons, toys and other renditions (Hendrycks et al., ICCV 2021)."""
 
 from dassl.data.datasets import DATASET_REGISTRY
 
@@ -8,7 +8,7 @@ from datasets.sources import Source
 
 @DATASET_REGISTRY.register()
 class ImageNetR(ImageNetVariant):
-    """30000 test images of 200 of ImageNet's classes, scored among these 200 (labels 0 to 199)."""
+    """Load 30000 test images of 200 of ImageNet's classes, scored among these (labels 0 to 199)."""
 
     dataset_dir = "imagenet-rendition"
     image_dir = "imagenet-r"

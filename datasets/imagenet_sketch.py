@@ -1,4 +1,4 @@
-"""ImageNet-Sketch: black-and-white drawings of ImageNet's classes (Wang et al., NeurIPS 2019)."""
+"""Load ImageNet-Sketch: drawings of ImageNet's classes (Wang et al., NeurIPS 2019)."""
 
 from dassl.data.datasets import DATASET_REGISTRY
 
@@ -8,7 +8,7 @@ from datasets.sources import drive
 
 @DATASET_REGISTRY.register()
 class ImageNetSketch(ImageNetVariant):
-    """50889 test images of the 1000 classes."""
+    """Load 50889 black-and-white test images of the 1000 classes."""
 
     dataset_dir = "imagenet-sketch"
     image_dir = "images"

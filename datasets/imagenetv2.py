@@ -1,4 +1,4 @@
-"""ImageNetV2: ImageNet's test set collected again (Recht et al., ICML 2019), matched frequency."""
+"""Load ImageNetV2: a second test set of ImageNet (Recht et al., ICML 2019), matched frequency."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from datasets.sources import Source
 
 @DATASET_REGISTRY.register()
 class ImageNetV2(ImageNetVariant):
-    """10000 test images; the folders 0 to 999 are numbered in the order of ImageNet's."""
+    """Load 10000 test images; the folders 0 to 999 are numbered in the order of ImageNet's."""
 
     dataset_dir = "imagenetv2"
     image_dir = "imagenetv2-matched-frequency-format-val"
@@ -27,7 +27,7 @@ class ImageNetV2(ImageNetVariant):
     )
 
     def _classes(self, folder: Path) -> dict[str, list]:
-        """Numbers become ImageNet's names: as text, "10" would come before "2"."""
+        """Replace numbers by ImageNet's names, because as text "10" comes before "2"."""
         numbered, names = images_by_class(folder), sorted(self.read_names())
         wanted = [str(number) for number in range(len(names))]
         check_same_classes(wanted, numbered, f"the folders in {folder} and the lines of names")

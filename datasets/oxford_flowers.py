@@ -1,4 +1,4 @@
-"""Flowers102: 102 flowers of Britain (Nilsback & Zisserman, ICVGIP 2008), split as in CoOp."""
+"""Load Flowers102: 102 flowers of Britain (Nilsback & Zisserman, ICVGIP 2008), split as in CoOp."""
 
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.utils import read_json
@@ -10,7 +10,7 @@ from datasets.splits import check_names
 
 @DATASET_REGISTRY.register()
 class OxfordFlowers(FewShotDataset):
-    """4093 training, 1633 validation and 2463 test images, not the authors' own split."""
+    """Load 4093 training, 1633 validation and 2463 test images, not the authors' own split."""
 
     dataset_dir = "oxford_flowers"
     image_dir = "jpg"

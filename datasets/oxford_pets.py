@@ -1,4 +1,4 @@
-"""Oxford-IIIT Pets: 37 breeds of cats and dogs (Parkhi et al., CVPR 2012), split as in CoOp."""
+"""Load Oxford-IIIT Pets: 37 breeds of cats and dogs (Parkhi et al., CVPR 2012), as in CoOp."""
 
 from pathlib import PurePosixPath
 
@@ -10,7 +10,7 @@ from datasets.sources import Source, drive
 
 @DATASET_REGISTRY.register()
 class OxfordPets(FewShotDataset):
-    """2944 training, 736 validation and 3669 test images; breeds in lower case with underscores."""
+    """Load 2944 training, 736 validation and 3669 test images; class names are lower case."""
 
     dataset_dir = "oxford_pets"
     image_dir = "images"
@@ -28,5 +28,5 @@ class OxfordPets(FewShotDataset):
     )
 
     def class_of(self, path: PurePosixPath) -> str:
-        """ "Abyssinian_12.jpg" shows an abyssinian."""
+        """Return the breed in a file name: "Abyssinian_12.jpg" is of the class abyssinian."""
         return path.stem.rpartition("_")[0].lower()

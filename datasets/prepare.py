@@ -1,8 +1,8 @@
-"""Fetch the files of a data set and lay them out as the loaders expect them.
+"""Download the files of a data set and put them where the loaders expect them.
 
-An archive comes into DATA/<data set>/.prepare, is checked, unpacked there, and what is needed of it
-is moved to its place in one step. So whatever is in its place is whole, and a run that was killed
-is taken up where it stopped: in the middle of a file, or with the next one.
+An archive is downloaded to DATA/<data set>/.prepare, checked and unpacked there, and the parts that
+are needed are moved into place in one step each. So whatever is in place is complete, and an
+interrupted run resumes where it stopped: in the middle of a file, or with the next one.
 """
 
 import gzip
@@ -26,14 +26,14 @@ WORK = ".prepare"  # folder for what is not complete yet
 
 
 def prepare(name: str, root: Path, mirror: str = "") -> None:
-    """Fetch what is missing of one data set.
+    """Download what is missing of one data set.
 
     Args:
-        mirror: an address that has the files as <mirror>/<folder of the data set>/<file name>;
-            without one they come from their authors.
+        mirror: an address that serves <mirror>/<folder of the data set>/<file name>; if empty,
+            the files come from their authors.
 
     Raises:
-        OSError, ValueError: a file cannot be had, or is not what it should be.
+        OSError, ValueError: a file cannot be downloaded, or is not what it should be.
     """
     loader = ON_DISK[name]
     folder = root / loader.dataset_dir
@@ -50,7 +50,7 @@ def prepare(name: str, root: Path, mirror: str = "") -> None:
 
 
 def _bring(source: Source, url: str, folder: Path) -> None:
-    """Fetch one source and put what it brings in place."""
+    """Download one source and put its files in place."""
     archive = folder / WORK / source.name
     archive.parent.mkdir(parents=True, exist_ok=True)
     fetch(url, archive)
@@ -74,29 +74,29 @@ def _member(unpacked: Path, member: str, url: str) -> Path:
         held = sorted(p.name for p in unpacked.iterdir())[:5]
         raise ValueError(
             f"the archive from {url} must hold {member}, it holds {held}: move what is needed into "
-            f"place by hand, or delete {unpacked.parent} to download it anew"
+            f"place by hand, or delete {unpacked.parent} to download it again"
         )
     return path
 
 
 def _move(path: Path, target: Path) -> None:
-    """Into place in one step; an earlier run may have been killed between two of them."""
+    """Move a file or folder into place, unless an earlier, interrupted run did so already."""
     if not target.exists():
         os.replace(path, target)
 
 
 def fetch(url: str, path: Path) -> None:
-    """Download `url` to `path`, from where an interrupted download stopped.
+    """Download `url` to `path`, resuming an interrupted download.
 
-    A file that lies there already came whole, or was put there by hand.
+    A file that is already there is complete, or was put there by hand.
 
     Raises:
-        OSError: the file cannot be had; what came of it is kept for the next time.
+        OSError: the file cannot be downloaded; the part received so far is kept for the next time.
     """
     if path.is_file():
         return
     try:
-        import gdown
+        import gdown  # optional
     except ImportError:
         raise OSError(f"downloading {url} needs gdown: pip install gdown") from None
     begun = {part: part.stat().st_size for part in path.parent.glob(f"{path.name}*.part")}
@@ -104,7 +104,7 @@ def fetch(url: str, path: Path) -> None:
         try:
             gdown.download(url, str(path), resume=True, use_cookies=False)
         except gdown.exceptions.DownloadError:
-            # Servers such as python -m http.server know no ranges: begin again, once.
+            # Servers such as python -m http.server do not support ranges: download again, once.
             stuck = [p for p, size in begun.items() if p.exists() and p.stat().st_size == size]
             if not stuck:
                 raise
@@ -113,13 +113,13 @@ def fetch(url: str, path: Path) -> None:
             gdown.download(url, str(path), use_cookies=False)
     except (gdown.exceptions.DownloadError, OSError) as error:
         raise OSError(
-            f"{url} did not come whole ({' '.join(str(error).split())}): run the command again to "
-            f"go on, or put the file at {path} by hand"
+            f"{url} was not downloaded completely ({' '.join(str(error).split())}): run the "
+            f"command again to resume, or put the file at {path} by hand"
         ) from error
 
 
 def verify(path: Path, checksum: str, url: str) -> None:
-    """ValueError, and the file is deleted, unless it has the published checksum."""
+    """Delete the file and raise ValueError unless it has the published checksum."""
     if not checksum:
         return
     method, _, expected = checksum.partition(":")
@@ -130,8 +130,8 @@ def verify(path: Path, checksum: str, url: str) -> None:
     if digest.hexdigest() != expected:
         path.unlink()
         raise ValueError(
-            f"{url} came with the {method} {digest.hexdigest()}, expected {expected}; it is "
-            "deleted, run the command again to download it anew"
+            f"{url} has the {method} {digest.hexdigest()}, expected {expected}; it is deleted, run "
+            "the command again to download a new copy"
         )
 
 
@@ -139,7 +139,7 @@ def unpack(archive: Path, folder: Path, url: str) -> None:
     """Unpack into a new folder.
 
     Raises:
-        ValueError: a member that would leave the folder, or a broken archive, which is deleted.
+        ValueError: a member would leave the folder, or the archive is broken; it is deleted.
     """
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -152,5 +152,5 @@ def unpack(archive: Path, folder: Path, url: str) -> None:
     except (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, EOFError) as error:
         archive.unlink()
         raise ValueError(
-            f"{url} is no whole archive ({error}); it is deleted, run the command again"
+            f"{url} is not a complete archive ({error}); it is deleted, run the command again"
         ) from error

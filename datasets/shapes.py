@@ -1,7 +1,7 @@
-"""The renderer of the demo world: one coloured, textured shape per picture, drawn from a seed.
+"""Render the demo world: one coloured, textured shape per image, drawn from a seed.
 
-A picture is described by a `Scene` (what the words say) and drawn in a `Style` (how hard the words
-are to see). All randomness comes from the generator passed in, so a seed fixes every pixel.
+An image is described by a `Scene` (what the words name) and drawn in a `Style` (how hard it is to
+recognise). All randomness comes from the generator passed in, so a seed fixes every pixel.
 """
 
 import colorsys
@@ -29,9 +29,9 @@ COLOURS = {
 
 @dataclass(frozen=True)
 class Scene:
-    """What a caption can say about a picture: words from SHAPES, COLOURS and TEXTURES.
+    """Hold what a caption can name in an image: words from SHAPES, COLOURS and TEXTURES.
 
-    `drift` is what it does not say: by how much the shape's hue is off the one its colour names.
+    `drift` is what no caption names: the offset of the shape's hue from that of its colour word.
     """
 
     shape: str
@@ -43,7 +43,7 @@ class Scene:
 
 @dataclass(frozen=True)
 class Style:
-    """How a scene is drawn. Lengths are in units of half the picture, angles in radians."""
+    """Define how a scene is drawn; lengths are in units of half the image, angles in radians."""
 
     radius: tuple[float, float] = (0.45, 0.75)
     offset: float = 0.15
@@ -51,12 +51,12 @@ class Style:
     hue: float = 0.010  # standard deviation of the hue of the shape
     value: float = 0.06  # standard deviation of its saturation and brightness
     contrast: tuple[float, float] = (0.50, 0.75)  # strength of the texture
-    clutter: int = 1  # largest number of small shapes strewn over the background
+    clutter: int = 1  # largest number of small shapes scattered over the background
     occlusion: float = 0.0  # chance that a bar of background hides part of the shape
-    noise: float = 0.02  # standard deviation of the pixel noise, of 1
+    noise: float = 0.02  # standard deviation of the pixel noise, on a scale from 0 to 1
     blur: float = 0.0  # chance of a 3 x 3 blur
     outline: bool = False  # strokes on paper instead of filled shapes
-    levels: int = 0  # posterise to so many levels per channel; 0 leaves them
+    levels: int = 0  # posterise to this many levels per channel; 0: do not
 
 
 def _arrow(u, v):
@@ -149,7 +149,7 @@ NATURAL = Style(
     noise=0.05,
     blur=0.3,
 )
-# The parts that ImageNet-V2, -Sketch, -A and -R play for ImageNet.
+# The counterparts of ImageNet-V2, -Sketch, -A and -R.
 VARIANTS = {
     "ShapeWorldV2": replace(NATURAL, radius=(0.36, 0.64), offset=0.28, hue=0.030),
     "ShapeWorldSketch": replace(NATURAL, outline=True, clutter=0, blur=0.0),
@@ -164,18 +164,18 @@ _X, _Y = np.meshgrid(_AXIS, -_AXIS)
 
 
 def scenes() -> list[tuple[str, str, str]]:
-    """Every (shape, colour, texture), in a fixed order."""
+    """Return every (shape, colour, texture), in a fixed order."""
     return list(product(SHAPES, COLOURS, TEXTURES))
 
 
 def render(scene: Scene, style: Style, rng: np.random.Generator) -> np.ndarray:
-    """Draw a scene: (64, 64, 3) uint8."""
+    """Draw a scene as an array (64, 64, 3) of uint8."""
     paper = _tint(COLOURS[scene.background], 0.03, 0.10, rng)
     if style.outline:
         paper = 0.75 + 0.25 * paper
     image = np.broadcast_to(paper, (SIZE, SIZE, 3)) + _ramp(rng)
     for _ in range(rng.integers(style.clutter + 1)):
-        image = _strew(image, rng)
+        image = _scatter(image, rng)
     image = _draw(image, scene, style, rng)
     if rng.random() < style.occlusion:
         image = _occlude(image, paper, rng)
@@ -183,7 +183,7 @@ def render(scene: Scene, style: Style, rng: np.random.Generator) -> np.ndarray:
 
 
 def _tint(hsv, hue: float, value: float, rng: np.random.Generator) -> np.ndarray:
-    """A colour near `hsv` as red, green, blue in [0, 1]; white stays without hue."""
+    """Return a colour near `hsv` as red, green, blue in [0, 1]; white stays without hue."""
     h, s, v = np.array(hsv) + rng.normal(size=3) * (hue, value, value)
     if hsv[1] == 0:
         s = 0.0
@@ -191,25 +191,25 @@ def _tint(hsv, hue: float, value: float, rng: np.random.Generator) -> np.ndarray
 
 
 def _ramp(rng: np.random.Generator) -> np.ndarray:
-    """A slow change of brightness over the picture: (64, 64, 1)."""
+    """Return a slow change of brightness over the image: (64, 64, 1)."""
     a, b = rng.normal(size=2) * 0.05
     return (a * _X + b * _Y)[..., None]
 
 
 def _frame(centre, angle: float, radius: float) -> tuple[np.ndarray, np.ndarray]:
-    """Picture coordinates in the frame of an object: two (64, 64) arrays."""
+    """Return image coordinates in the frame of an object: two arrays (64, 64)."""
     x, y = (_X - centre[0]) / radius, (_Y - centre[1]) / radius
     c, s = np.cos(angle), np.sin(angle)
     return c * x + s * y, c * y - s * x
 
 
 def _cover(image: np.ndarray, distance: np.ndarray, radius: float, paint) -> np.ndarray:
-    """Paint where the distance is negative, its edge smoothed over about one pixel."""
+    """Paint where the distance is negative; the edge is smoothed over about one pixel."""
     alpha = np.clip(0.5 - distance * radius * SIZE / 2, 0, 1)[..., None]
     return image * (1 - alpha) + paint * alpha
 
 
-def _strew(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _scatter(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     shape = SHAPES[rng.choice(list(SHAPES))]
     radius = rng.uniform(0.08, 0.18)
     u, v = _frame(rng.uniform(-1, 1, 2), rng.uniform(0, 2 * np.pi), radius)

@@ -1,11 +1,11 @@
-"""ShapeWorld, the demo world: pictures of named shapes, rendered from a seed instead of read.
+"""Load ShapeWorld, the demo world: images of named shapes, rendered from a seed instead of read.
 
-Forty-eight classes such as "red star on a blue background". Each of the twelve shapes comes in two
-neighbouring colours on two backgrounds, so every word of a name matters; the texture is left to
-chance. Labels are ordered by shape, so that the base classes and the new ones have different nouns,
-as in real data sets. Two things set the world apart from what the demo CLIP was pretrained on
-(`scripts/pretrain_demo.py`): renderings are harder, and a noun shifts the meaning of its colour
-words, as it does for red hair, red onions and red foxes.
+It has 48 classes such as "red star on a blue background". Each of the twelve shapes comes in two
+neighbouring colours on two backgrounds, so every word of a name matters; the texture is random.
+Labels are ordered by shape, so that the base classes and the new ones have different nouns, as in
+real data sets. The world differs in two ways from the images that the demo CLIP was pretrained on
+(`scripts/pretrain_demo.py`): they are harder to recognise, and a noun shifts the meaning of its
+colour words, as in red hair, red onions and red foxes.
 """
 
 import random
@@ -30,7 +30,7 @@ DRIFT = 0.07  # of the circle of hues
 
 @dataclass(frozen=True)
 class WorldClass:
-    """What the pictures of one label have in common."""
+    """Hold what the images of one label have in common."""
 
     shape: str
     colour: str
@@ -43,7 +43,7 @@ class WorldClass:
 
 
 def world_classes() -> list[WorldClass]:
-    """The classes in the order of their labels."""
+    """Return the classes in the order of their labels."""
     rng = random.Random(WORLD_SEED)
     classes = []
     for shape in sorted(shapes.SHAPES):
@@ -59,8 +59,8 @@ CLASSES = world_classes()
 
 
 @lru_cache(maxsize=16384)
-def picture(world: str, split: str, label: int, index: int) -> Image.Image:
-    """The picture that these four words name: a function of the seed, kept for the next time."""
+def render_image(world: str, split: str, label: int, index: int) -> Image.Image:
+    """Render the image with this name; the name fixes its seed, and the result is cached."""
     variants = {"ShapeWorld": shapes.NATURAL, **shapes.VARIANTS}
     seed = [WORLD_SEED, list(variants).index(world), SPLIT_NUMBER[split], label, index]
     rng = np.random.default_rng(seed)
@@ -71,11 +71,11 @@ def picture(world: str, split: str, label: int, index: int) -> Image.Image:
 
 
 class RenderedDatum(Datum):
-    """A picture drawn when it is opened; its path "ShapeWorld/train/7/12" is only a name."""
+    """Render an image when it is opened; its path "ShapeWorld/train/7/12" is only a name."""
 
     def open(self) -> Image.Image:
         world, split, label, index = self.impath.split("/")
-        return picture(world, split, int(label), int(index)).copy()
+        return render_image(world, split, int(label), int(index)).copy()
 
 
 def _split(world: str, split: str, labels: list[int]) -> list[Datum]:
@@ -88,12 +88,12 @@ def _split(world: str, split: str, labels: list[int]) -> list[Datum]:
 
 @DATASET_REGISTRY.register()
 class ShapeWorld(FewShotDataset):
-    """The world that is trained on: 64 training, 32 validation, 40 test pictures a class."""
+    """Load the training world: 64 training, 32 validation and 40 test images per class."""
 
     labels = list(range(len(CLASSES)))
 
     def _few_shots(self, train, val, test, shots, seed):
-        """Shots are drawn for training only: all validation pictures serve to choose settings."""
+        """Draw shots of training images only; settings are chosen on all validation images."""
         return super()._few_shots(train, val, test, shots, seed)[0], val
 
     def read_splits(self) -> tuple[list[Datum], list[Datum], list[Datum]]:
@@ -103,23 +103,23 @@ class ShapeWorld(FewShotDataset):
 
 @DATASET_REGISTRY.register()
 class ShapeWorldV2(ShapeWorld):
-    """Another draw, shapes smaller and further off the middle (the part of ImageNet-V2)."""
+    """Test on a new draw with smaller shapes, further off the centre (as ImageNet-V2)."""
 
 
 @DATASET_REGISTRY.register()
 class ShapeWorldSketch(ShapeWorld):
-    """Coloured strokes on pale paper (the part of ImageNet-Sketch)."""
+    """Test on coloured strokes on pale paper (as ImageNet-Sketch)."""
 
 
 @DATASET_REGISTRY.register()
 class ShapeWorldA(ShapeWorld):
-    """Small, turned, hidden and crowded shapes; every second class (the part of ImageNet-A)."""
+    """Test on small, rotated, hidden and crowded shapes of every second class (as ImageNet-A)."""
 
     labels = ShapeWorld.labels[::2]
 
 
 @DATASET_REGISTRY.register()
 class ShapeWorldR(ShapeWorld):
-    """Posterised renditions; every second class (the part of ImageNet-R)."""
+    """Test on posterised renditions of every second class (as ImageNet-R)."""
 
     labels = ShapeWorld.labels[::2]

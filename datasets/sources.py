@@ -1,4 +1,4 @@
-"""Where the files of a data set come from; the loaders state their own."""
+"""Describe where the files of a data set come from; every loader states its own sources."""
 
 from dataclasses import dataclass
 
@@ -7,12 +7,12 @@ LAYOUTS = "https://github.com/KaiyangZhou/CoOp/blob/main/DATASETS.md"
 
 @dataclass(frozen=True)
 class Source:
-    """One file to fetch, and what becomes of it in the folder of the data set.
+    """Describe one file to download, and where its content goes in the folder of the data set.
 
     `url` is plain http(s) or Google Drive's. `places` are pairs (path in the archive, path in the
     folder of the data set) of what is kept; without any, the file itself is kept as `name`.
     `inner` is the path of an archive in the archive, to which `places` then refer. `checksum` is
-    "md5:..." or "sha256:..." where one is published.
+    "md5:..." or "sha256:..." if one is published.
     """
 
     url: str
@@ -23,10 +23,10 @@ class Source:
 
     @property
     def targets(self) -> tuple[str, ...]:
-        """What this source brings, relative to the folder of the data set."""
+        """Return the paths that this source creates in the folder of the data set."""
         return tuple(target for _, target in self.places) or (self.name,)
 
 
 def drive(file_id: str, name: str, **kwargs) -> Source:
-    """A file that the authors share on Google Drive."""
+    """Return the source of a file that the authors share on Google Drive."""
     return Source(f"https://drive.google.com/uc?id={file_id}", name, **kwargs)

@@ -1,4 +1,4 @@
-"""Rules on the lists of a data set, and its split file; every function here is free of state."""
+"""Read split files, and check and cut the lists of a data set; no function here has state."""
 
 import copy
 import math
@@ -18,7 +18,7 @@ Items = list[Datum]
 
 
 class ImageFile(Datum):
-    """An image on disk that says, when it cannot be read, which data set to look at and how."""
+    """Hold an image on disk; if it cannot be read, the error says how to check the data set."""
 
     def __init__(self, impath: str, label: int, classname: str, advice: str = "") -> None:
         super().__init__(impath=impath, label=label, classname=classname)
@@ -34,10 +34,10 @@ class ImageFile(Datum):
 def read_split(
     path: Path, image_folder: Path, make: Callable[..., Datum] = Datum, source: str = LAYOUTS
 ) -> tuple[Items, Items, Items]:
-    """(train, val, test) of the JSON file {"train": [[path, label, class name], ...], ...}.
+    """Read (train, val, test) from the JSON file {"train": [[path, label, class name], ...], ...}.
 
     Paths are relative to `image_folder`, with "/"; one that leaves it is refused (ValueError).
-    `make` builds an item; `source` is where the file can be had.
+    `make` builds an item; `source` is where the file can be downloaded.
     """
     if not path.is_file():
         raise FileNotFoundError(
@@ -50,7 +50,7 @@ def read_split(
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"{path} must be a JSON object with the lists train, val and test, got {error!r}; "
-            f"get it anew from {source}"
+            f"get it again from {source}"
         ) from error
 
     def datum(entry: list) -> Datum:
@@ -65,8 +65,9 @@ def read_split(
 
 
 def check_classes(train: Items, val: Items | None, test: Items, unique_names: bool = True) -> None:
-    """ValueError unless labels are 0..n-1, all in train, and one to one with the class names.
-    Two labels may share a name where `unique_names` is False, as in ImageNet ("missile").
+    """Raise ValueError unless labels are 0..n-1, all in train, and one to one with class names.
+
+    Two labels may share a name if `unique_names` is False, as in ImageNet ("missile").
     """
     names: dict[int, str] = {}
     labels: dict[str, int] = {}
@@ -101,7 +102,7 @@ def check_classes(train: Items, val: Items | None, test: Items, unique_names: bo
 
 
 def check_images(*splits: Items | None) -> None:
-    """ValueError if one image is listed with two labels."""
+    """Raise ValueError if an image is listed with two labels."""
     labels: dict[str, int] = {}
     for item in (item for items in splits for item in items or []):
         if item.impath and labels.setdefault(item.impath, item.label) != item.label:
@@ -112,7 +113,7 @@ def check_images(*splits: Items | None) -> None:
 
 
 def check_names(names: Iterable[tuple[object, str, str]], split: Path, file: Path) -> None:
-    """ValueError where a (class, name in the split, name in the file of names) disagrees."""
+    """Raise ValueError if the two names in a (class, name in split, name in file) differ."""
     for key, in_split, in_file in names:
         if in_split != in_file:
             raise ValueError(
@@ -122,10 +123,10 @@ def check_names(names: Iterable[tuple[object, str, str]], split: Path, file: Pat
 
 
 def check_files(train: Items, val: Items | None, test: Items, advice: str = "") -> None:
-    """FileNotFoundError if an image is missing, so that a run does not fail at its end.
+    """Raise FileNotFoundError if an image is missing, so that a run does not fail at its end.
 
-    Of a split longer than MAX_CHECKED only an even sample is looked for: ImageNet on a network
-    disk would cost minutes. An image that is missed here fails in read_image, by its name.
+    Of a split longer than MAX_CHECKED only an even sample is checked, because all of ImageNet on a
+    network disk takes minutes. An image missed here fails in read_image, which names it.
     """
     for split, items in (("train", train), ("val", val), ("test", test)):
         looked_for = (items or [])[:: max(1, math.ceil(len(items or []) / MAX_CHECKED))]
@@ -138,14 +139,14 @@ def check_files(train: Items, val: Items | None, test: Items, advice: str = "") 
 
 
 def relabel(item: Datum, label: int) -> Datum:
-    """A copy of `item`, of its own type, with another label."""
+    """Return a copy of `item`, of the same type, with another label."""
     item = copy.copy(item)
     item._label = label  # Datum has no setter, neither here nor upstream
     return item
 
 
 def subsample_classes(*splits: Items | None, subsample: str) -> list[Items | None]:
-    """The splits with "all" classes, the "base" half or the "new" one, relabelled from 0.
+    """Return the splits with "all" classes, the "base" half or the "new" one, relabelled from 0.
 
     Base is the first ceil(n / 2) of the sorted labels of the first split, new is the rest.
     """

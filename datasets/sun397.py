@@ -1,4 +1,4 @@
-"""SUN397: 397 kinds of scenes (Xiao et al., CVPR 2010), split as in CoOp."""
+"""Load SUN397: 397 kinds of scenes (Xiao et al., CVPR 2010), split as in CoOp."""
 
 from dassl.data.datasets import DATASET_REGISTRY
 
@@ -8,7 +8,7 @@ from datasets.sources import Source, drive
 
 @DATASET_REGISTRY.register()
 class SUN397(FewShotDataset):
-    """15880 training, 3970 validation and 19850 test images, of the 108754 that are unpacked."""
+    """Load 15880 training, 3970 validation and 19850 test images of the 108754 unpacked ones."""
 
     dataset_dir = "sun397"
     image_dir = "SUN397"
@@ -26,5 +26,5 @@ class SUN397(FewShotDataset):
     )
 
     def class_name(self, key: str) -> str:
-        """The folder "a/apartment_building/outdoor" is the class "outdoor apartment_building"."""
+        """Return "outdoor apartment_building" for "a/apartment_building/outdoor"."""
         return " ".join(reversed(key.split("/")[1:]))

@@ -1,4 +1,4 @@
-"""UCF101: actions, by a video's middle frame (Soomro et al., 2012), split as in CoOp."""
+"""Load UCF101: actions, by a video's middle frame (Soomro et al., 2012), split as in CoOp."""
 
 from dassl.data.datasets import DATASET_REGISTRY
 
@@ -8,7 +8,7 @@ from datasets.sources import drive
 
 @DATASET_REGISTRY.register()
 class UCF101(FewShotDataset):
-    """7639 training, 1898 validation and 3783 test images."""
+    """Load 7639 training, 1898 validation and 3783 test images."""
 
     dataset_dir = "ucf101"
     image_dir = "UCF-101-midframes"

@@ -10,13 +10,13 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from datasets import shapes  # noqa: E402
-from datasets.shapeworld import CLASSES, picture  # noqa: E402
+from datasets.shapeworld import CLASSES, render_image  # noqa: E402
 
 MARGIN = 130  # pixels for the names on the left
 
 
 def draw(columns: int) -> Image.Image:
-    """One row a world, one column a class, evenly over the classes."""
+    """Draw one row per world and one column per class, evenly over the classes."""
     worlds = ["ShapeWorld", *shapes.VARIANTS]
     labels = [round(i * (len(CLASSES) - 1) / (columns - 1)) for i in range(columns)]
     size = (MARGIN + columns * shapes.SIZE, len(worlds) * shapes.SIZE)
@@ -26,7 +26,7 @@ def draw(columns: int) -> Image.Image:
         pen.text((6, row * shapes.SIZE + shapes.SIZE // 2 - 6), world, fill="black")
         for column, label in enumerate(labels):
             place = (MARGIN + column * shapes.SIZE, row * shapes.SIZE)
-            sheet.paste(picture(world, "test", label, 0), place)
+            sheet.paste(render_image(world, "test", label, 0), place)
     return sheet
 
 

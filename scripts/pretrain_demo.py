@@ -1,8 +1,8 @@
 """Pretrain the demo world's CLIP from scratch: `python scripts/pretrain_demo.py`.
 
-A CLIP of OpenAI's architecture, small but as deep (12 + 12 layers), learns contrastively from clean
-renderings and captions. About 45 minutes on a CPU core. Writes prompting/demo_clip.safetensors; the
-choices made here are told in prompting/DEMO_CLIP.md.
+A small CLIP of OpenAI's architecture, with its full depth (12 + 12 layers), is trained
+contrastively on clean renderings and captions. This takes about 45 minutes on one CPU core and
+writes prompting/demo_clip.safetensors; prompting/DEMO_CLIP.md explains the choices made here.
 """
 
 import argparse
@@ -53,7 +53,7 @@ def draw_scene(rng: random.Random) -> shapes.Scene:
 
 
 def caption(scene: shapes.Scene, rng: random.Random) -> str:
-    """A sentence about the scene; one in four leaves a word out, one in four names the ground."""
+    """Describe the scene; one caption in four omits a word, one in four adds the background."""
     words = [scene.texture, scene.colour, scene.shape]
     if rng.random() < 0.25:
         del words[rng.randrange(2)]
@@ -65,7 +65,7 @@ def caption(scene: shapes.Scene, rng: random.Random) -> str:
 
 
 def draw_pool(size: int, seed: int) -> tuple[list[shapes.Scene], torch.Tensor]:
-    """Scenes and their pictures, (size, 3, 64, 64) uint8."""
+    """Draw scenes and their images, (size, 3, 64, 64) uint8."""
     rng = random.Random(seed)
     scenes = [draw_scene(rng) for _ in range(size)]
     images = np.empty((size, shapes.SIZE, shapes.SIZE, 3), dtype=np.uint8)
@@ -123,7 +123,7 @@ def pretrain(pool: int, steps: int, batch: int, peak: float, seed: int) -> CLIP:
 
 
 def export(model: CLIP, path: Path) -> None:
-    """Half precision, and of the token embedding only the rows that captions use."""
+    """Export in half precision, with only those rows of the token embedding that captions use."""
     words = ["on a background", *shapes.SHAPES, *shapes.COLOURS, *shapes.TEXTURES]
     texts = [*words, *(template.format("") for template in IMAGENET_TEMPLATES)]
     rows = clip.tokenize(texts).unique()
@@ -140,7 +140,7 @@ def export(model: CLIP, path: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, default=ROOT / "prompting" / "demo_clip.safetensors")
-    parser.add_argument("--pool", type=int, default=60_000, help="pictures rendered")
+    parser.add_argument("--pool", type=int, default=60_000, help="images rendered")
     parser.add_argument("--steps", type=int, default=3500)
     parser.add_argument("--batch", type=int, default=192)
     parser.add_argument("--lr", type=float, default=1e-3)

@@ -63,9 +63,11 @@ FAMILY = {
     },
 }
 QUICK = ("DATASET.NUM_SHOTS", "2", "DATALOADER.NUM_WORKERS", "0")
+SIDE = "(32, 32)"  # of the images that the deep CLIP takes
 MMLOP = (
     *("--trainer", "MMLoP", "--config-file", "configs/trainers/MMLoP/base2new.yaml"),
     *("--seed", "1", *QUICK, "OPTIM.MAX_EPOCH", "3", "TRAIN.CHECKPOINT_FREQ", "1"),
+    *("INPUT.SIZE", SIDE),
 )
 
 

@@ -1,6 +1,7 @@
-"""Miniatures of the fifteen data sets, laid out as the real ones, and a way to load them."""
+"""Provide miniatures of the fifteen data sets, laid out as the real ones, and load them."""
 
 import json
+import logging
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,7 @@ from PIL import Image
 
 from datasets import ON_DISK
 from experiment import cli
+from tests.datasets.tiny import make_split, write_world
 
 ROOT = Path(__file__).resolve().parents[2]
 PARTS = {"train": 3, "val": 2, "test": 2}  # images per class of a miniature
@@ -33,7 +35,7 @@ CONFIG_OF = {
     "ImageNetR": "imagenet_r",
     "ImageFolder": "image_folder",
 }
-# (what the path of an image tells, class name) in label order, and the path of image i of class y.
+# (what the path of an image shows, class name) in label order, and the path of image i of class y.
 SPLIT_SETS = {
     "Caltech101": (
         [("Faces", "face"), ("Leopards", "leopard"), ("accordion", "accordion")],
@@ -87,7 +89,7 @@ VARIANTS = ["9.0", "707-320", "A300B4", "An-12", "Falcon 900"]
 
 @dataclass
 class Miniature:
-    """A data root with one data set in it, and what loading it must give."""
+    """Hold a data root with one data set in it, and what loading it must give."""
 
     root: Path
     folder: Path
@@ -98,8 +100,8 @@ class Miniature:
     wnids: list[str] = field(default_factory=list)  # ImageNet's folders, in label order
 
 
-def picture(folder: Path) -> Path:
-    path = folder / ".picture.jpg"
+def small_image(folder: Path) -> Path:
+    path = folder / ".image.jpg"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (8, 8), "red").save(path)
@@ -107,8 +109,8 @@ def picture(folder: Path) -> Path:
 
 
 def lay_images(folder: Path, paths: list[str]) -> None:
-    """The same small picture at all these paths, as hard links: 27000 take a second."""
-    source = picture(folder)
+    """Link the same small image at all these paths; 27000 hard links take a second."""
+    source = small_image(folder)
     for parent in {os.path.dirname(path) for path in paths}:
         (folder / parent).mkdir(parents=True, exist_ok=True)
     for path in paths:
@@ -127,7 +129,7 @@ def make_miniature(name: str, root: Path) -> Miniature:
     (folder).mkdir(parents=True)
     if name in ("ImageNet", "ImageNetV2", "ImageNetSketch"):
         _write_names(folder / "classnames.txt")
-    else:  # the names beside ImageNet's images do as well
+    else:  # the names next to ImageNet's images serve as well
         (root / "imagenet").mkdir(exist_ok=True)
         _write_names(root / "imagenet" / "classnames.txt")
     classes = VARIANT if name in ("ImageNetA", "ImageNetR") else WORDNET
@@ -178,7 +180,7 @@ def _make_aircraft(root: Path, folder: Path, images: Path) -> Miniature:
 
 
 def make_true_root(root: Path, shared: Path) -> Path:
-    """The data sets whose true split files are at hand, whole: a picture at every path."""
+    """Lay out the data sets whose true split files are at hand, with an image at every path."""
     for name in TRUE_SPLITS:
         loader = ON_DISK[name]
         folder = root / loader.dataset_dir
@@ -196,7 +198,7 @@ def make_true_root(root: Path, shared: Path) -> Path:
 
 
 def load_by_config(name: str, root: Path, *pairs: str, seed: int = 1):
-    """A data set as train.py builds it from the data set's YAML; pairs are KEY VALUE."""
+    """Build a data set as train.py does from the data set's YAML; pairs are KEY VALUE."""
     config = ROOT / "configs" / "datasets" / f"{CONFIG_OF[name]}.yaml"
     args = cli.parse_args(
         ["--trainer", "ZeroshotCLIP", "--dataset-config-file", str(config), "--root", str(root)]
@@ -226,3 +228,17 @@ def load():
 @pytest.fixture
 def lay():
     return lay_images
+
+
+@pytest.fixture
+def world(tmp_path):
+    """Write the small synthetic data set of `tiny.py`."""
+    return write_world(tmp_path / "data", make_split())
+
+
+@pytest.fixture
+def notes(caplog, monkeypatch):
+    """Capture the log, although the engine's logger does not propagate its records."""
+    monkeypatch.setattr(logging.getLogger("dassl"), "propagate", True)
+    caplog.set_level(logging.INFO, logger="dassl")
+    return caplog

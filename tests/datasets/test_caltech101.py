@@ -1,4 +1,4 @@
-"""Caltech101 against the draws of CoOp and the image counts behind published accuracies."""
+"""Test Caltech101 against the draws of CoOp and the image counts behind published accuracies."""
 
 import json
 import os
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(not DRAWS.exists(), reason=f"needs {FOLDER}")
 
 @pytest.fixture
 def root(tmp_path):
-    """A data root with links to the data, so that records are not written among them."""
+    """Link the data from a new root, so that no records are written next to them."""
     folder = tmp_path / "caltech-101"
     folder.mkdir()
     for name in (Caltech101.image_dir, Caltech101.split_file):

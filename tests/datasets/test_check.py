@@ -1,4 +1,4 @@
-"""python -m datasets check, on an empty root, a half-filled one and a full one."""
+"""Test `python -m datasets check` on an empty root, a half-filled one and a full one."""
 
 import json
 import shutil
@@ -14,7 +14,7 @@ ROW = ["name", "found", "images", "split", "classes", "verdict", "action"]
 
 @pytest.fixture
 def full(miniature, monkeypatch):
-    """All fifteen in one root, and their small numbers in the place of the true ones."""
+    """Lay out all fifteen in one root, and replace the true numbers by their small ones."""
     for name in NAMES:
         world = miniature(name)
         count = len(world.names) * (world.train + (world.val or 0) + world.test)
@@ -28,7 +28,7 @@ def full(miniature, monkeypatch):
 
 
 def rows(table):
-    """name -> the cells of its row."""
+    """Return a dict from name to the cells of its row."""
     lines = table.split("\n\n")[0].splitlines()
     starts = [i for i, c in enumerate(lines[1]) if c == "-" and (i == 0 or lines[1][i - 1] == " ")]
     cells = [
@@ -39,7 +39,7 @@ def rows(table):
 
 
 def look(capsys, *words):
-    """Exit status, and what --json says by name."""
+    """Return the exit status, and the reports of --json by name."""
     status = main(["check", *map(str, words), "--json"])
     return status, {report["name"]: report for report in json.loads(capsys.readouterr().out)}
 

@@ -1,4 +1,4 @@
-"""The fifteen data sets, each on a miniature of its true layout."""
+"""Test the fifteen data sets, each on a miniature of its true layout."""
 
 import json
 import shutil
@@ -158,7 +158,7 @@ def test_order_does_not_depend_on_the_file_system(name, miniature, monkeypatch, 
     scandir = datasets.folders.os.scandir
 
     class Reversed:
-        """os.scandir of a file system that gives names from the last to the first."""
+        """Imitate os.scandir on a file system that lists names from last to first."""
 
         def __init__(self, folder):
             with scandir(folder) as entries:
@@ -214,7 +214,7 @@ def test_an_image_that_cannot_be_read_names_data_set_and_check(miniature, load):
     world = miniature("Food101")
     dataset = load("Food101", world.root)
     item = dataset.test[0]
-    cut = (world.folder / "images" / ".picture.jpg").read_bytes()[:-200]
+    cut = (world.folder / "images" / ".image.jpg").read_bytes()[:-200]
     for content, kind in ((cut, OSError), (None, FileNotFoundError)):
         (world.folder / "images" / item.impath).unlink()
         if content:

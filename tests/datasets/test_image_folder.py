@@ -1,4 +1,4 @@
-"""One's own images: splits, names, refusals; and the page of the docs, run as written."""
+"""Test your own images: splits, names, refusals; and run the page of the docs as written."""
 
 import json
 import re
@@ -20,7 +20,7 @@ TEN = ("accordion", "anchor", "barrel", "bass", "beaver", "binocular", "brontosa
 
 @pytest.fixture
 def root(tmp_path, lay):
-    """Ten pictures of each of four classes."""
+    """Lay out ten images of each of four classes."""
     folder = tmp_path / "own"
     lay(folder, [f"{name}/{i}.png" for name in CLASSES for i in range(10)])
     return folder
@@ -28,7 +28,7 @@ def root(tmp_path, lay):
 
 @pytest.fixture
 def parts(tmp_path, lay):
-    """Folders train, val and test."""
+    """Lay out folders train, val and test."""
     folder = tmp_path / "parts"
     for part, count in (("train", 4), ("val", 2), ("test", 3)):
         lay(folder / part, [f"{name}/{i}.png" for name in CLASSES for i in range(count)])
@@ -144,14 +144,14 @@ def test_refusals(root, parts, load, tmp_path, lay):
     with pytest.raises(ValueError, match="'eel' has 2 images, a random split needs at least 3"):
         load("ImageFolder", root)
     lay(parts, ["fox/1.png"])
-    with pytest.raises(ValueError, match=r"expected none but val beside them, got \['fox'\]"):
+    with pytest.raises(ValueError, match=r"expected only val next to them, got \['fox'\]"):
         load("ImageFolder", parts)
     (parts / "fox").rename(parts / "test" / "fox")
     with pytest.raises(ValueError, match=r"parts/test .* 0 missing \[\], 1 others \['fox'\]"):
         load("ImageFolder", parts)
     empty = tmp_path / "empty"
     empty.mkdir()
-    with pytest.raises(ValueError, match="must hold a folder for every class"):
+    with pytest.raises(ValueError, match="must hold one folder per class"):
         load("ImageFolder", empty)
 
 
@@ -163,7 +163,7 @@ def blocks(language: str) -> list[str]:
 
 
 def commands(root: Path, output: Path) -> list[list[str]]:
-    """The page's commands, with the folders of this test in place of DATA and output/."""
+    """Return the page's commands, with the folders of this test for DATA and output/."""
     lines = "".join(blocks("bash")).replace("\\\n", " ").splitlines()
     words = [shlex.split(line) for line in lines]
     return [

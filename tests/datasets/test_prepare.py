@@ -1,4 +1,4 @@
-"""python -m datasets prepare, from a server in this process and archives of the true layout."""
+"""Test `python -m datasets prepare`, with a server in this process and archives of true layout."""
 
 import functools
 import hashlib
@@ -14,54 +14,21 @@ import tarfile
 import threading
 import time
 import zipfile
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from datasets import FAMILY, ON_DISK, prepare
 from datasets.__main__ import main
+from tests.datasets.served import Handler, serve, write_archive
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = [loader.__name__ for loader in FAMILY]
 
 
-class Handler(http.server.SimpleHTTPRequestHandler):
-    """Serves files with ranges, as the hosts do; `slow` waits between blocks."""
-
-    ranges, slow, log = True, 0.0, []
-
-    def do_GET(self):
-        path = Path(self.translate_path(self.path))
-        if not path.is_file():
-            return self.send_error(404)
-        size, first = path.stat().st_size, 0
-        match = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
-        if match and type(self).ranges:
-            first = int(match[1])
-            self.send_response(206)
-            self.send_header("Content-Range", f"bytes {first}-{size - 1}/{size}")
-        else:
-            self.send_response(200)
-        type(self).log.append((path.name, first))
-        self.send_header("Content-Length", str(size - first))
-        self.end_headers()
-        with path.open("rb") as file:
-            file.seek(first)
-            try:
-                while block := file.read(1 << 16):
-                    self.wfile.write(block)
-                    time.sleep(type(self).slow)
-            except (BrokenPipeError, ConnectionResetError):
-                pass  # the client was killed
-
-    def log_message(self, *_):
-        pass
-
-
 @pytest.fixture
 def server(tmp_path):
-    """(folder that is served, its address)."""
+    """Serve a folder; yield (the folder, its address)."""
     folder = tmp_path / "served"
     folder.mkdir()
     Handler.ranges, Handler.slow, Handler.log = True, 0.0, []
@@ -75,54 +42,9 @@ def server(tmp_path):
     thread.join()
 
 
-def write_archive(path: Path, members: list[tuple[str, Path]]) -> None:
-    """An archive of the kind that the name says, with folders or files under these names."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix == ".zip":
-        with zipfile.ZipFile(path, "w") as archive:
-            for name, source in members:
-                for file in [source] if source.is_file() else sorted(source.rglob("*")):
-                    inside = file.relative_to(source)
-                    archive.write(file, name if source.is_file() else f"{name}/{inside}")
-        return
-    with tarfile.open(path, "w" if path.suffix == ".tar" else "w:gz") as archive:
-        for name, source in members:
-            archive.add(source, name)
-
-
-def serve(name: str, world, folder: Path, monkeypatch) -> None:
-    """Put the sources of a data set on the server, made of its miniature; checksums follow."""
-    loader, sources = ON_DISK[name], []
-    for source in loader.sources:
-        path = folder / loader.dataset_dir / source.name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        members = [(member, world.folder / target) for member, target in source.places]
-        if source.inner:
-            inner = folder / Path(source.inner).name
-            write_archive(inner, members)
-            members = [(source.inner, inner)]
-        if members:
-            write_archive(path, members)
-        else:
-            names = world.root / "imagenet" / source.name
-            wanted = world.folder / source.name
-            path.write_bytes((wanted if wanted.exists() else names).read_bytes())
-        checksum = ""
-        if source.checksum:
-            method = source.checksum.split(":")[0]
-            checksum = f"{method}:{hashlib.new(method, path.read_bytes()).hexdigest()}"
-        sources.append(replace(source, checksum=checksum))
-    monkeypatch.setattr(loader, "sources", tuple(sources))
-    count = sum(1 for _ in world.folder.rglob("[!.]*.jp*g")) + len(
-        list(world.folder.rglob("[!.]*.JPEG"))
-    )
-    monkeypatch.setattr(loader, "images", count)
-    monkeypatch.setattr(loader, "classes", len(world.names))
-
-
 @pytest.fixture
 def offer(miniature, server, monkeypatch):
-    """Serve a data set's miniature; gives the miniature and the address."""
+    """Return a function that serves a data set's miniature, and returns it and the address."""
 
     def offer(name):
         world = miniature(name)
@@ -176,7 +98,7 @@ def test_a_file_put_there_by_hand_is_taken(offer, tmp_path, server):
     assert Handler.log == []
 
 
-def test_killed_in_the_middle_and_run_again(offer, tmp_path, server, monkeypatch):
+def test_interrupted_in_the_middle_of_a_file_and_run_again(offer, tmp_path, server, monkeypatch):
     world, url = offer("FGVCAircraft")
     big = world.folder / "images" / "1000001.jpg"
     content = big.read_bytes() + os.urandom(4 << 20)  # an archive that cannot be compressed
@@ -201,11 +123,11 @@ def test_killed_in_the_middle_and_run_again(offer, tmp_path, server, monkeypatch
     Handler.slow = 0.0
     Handler.log.clear()
     assert get(root, url, "FGVCAircraft") == 0
-    assert Handler.log[-1] == ("fgvc-aircraft-2013b.tar.gz", kept)  # it went on from there
+    assert Handler.log[-1] == ("fgvc-aircraft-2013b.tar.gz", kept)  # it resumed there
     assert (root / "fgvc_aircraft" / "images" / "1000001.jpg").read_bytes() == content
 
 
-def test_killed_while_unpacking(offer, tmp_path, monkeypatch, load):
+def test_interrupted_while_unpacking(offer, tmp_path, monkeypatch, load):
     world, url = offer("DescribableTextures")
     root = tmp_path / "new"
 
@@ -220,7 +142,7 @@ def test_killed_while_unpacking(offer, tmp_path, monkeypatch, load):
     assert not (root / "dtd" / "images").exists()
     Handler.log.clear()
     assert get(root, url, "DescribableTextures") == 0
-    assert "dtd-r1.0.1.tar.gz" not in {name for name, _ in Handler.log}  # it had come whole
+    assert "dtd-r1.0.1.tar.gz" not in {name for name, _ in Handler.log}  # it was complete
     assert load("DescribableTextures", root).classnames == world.names
 
 
@@ -242,7 +164,7 @@ def test_another_checksum_is_refused(offer, tmp_path, server, capsys, monkeypatc
     assert get(tmp_path / "new", url, "DescribableTextures") == 1
     error = capsys.readouterr().err
     digests = [hashlib.md5(content).hexdigest() for content in (archive.read_bytes(), whole)]
-    assert f"came with the md5 {digests[0]}, expected {digests[1]}; it is deleted" in error
+    assert f"has the md5 {digests[0]}, expected {digests[1]}; it is deleted" in error
     assert not (tmp_path / "new" / "dtd" / "images").exists()
     archive.write_bytes(whole)
     assert get(tmp_path / "new", url, "DescribableTextures") == 0
@@ -302,16 +224,16 @@ def test_a_broken_archive_is_deleted(offer, tmp_path, server, capsys):
     whole = archive.read_bytes()
     archive.write_bytes(whole[: len(whole) // 2])
     assert get(tmp_path / "new", url, "FGVCAircraft") == 1
-    assert "is no whole archive" in capsys.readouterr().err
+    assert "is not a complete archive" in capsys.readouterr().err
     archive.write_bytes(whole)
     assert get(tmp_path / "new", url, "FGVCAircraft") == 0
 
 
-def test_one_that_cannot_be_had_does_not_stop_the_next(offer, tmp_path, capsys):
+def test_a_failed_download_does_not_stop_the_next(offer, tmp_path, capsys):
     _, url = offer("DescribableTextures")
     assert get(tmp_path / "new", url, "Food101", "DescribableTextures") == 1
     out, error = capsys.readouterr()
-    assert "Food101: http" in error and "did not come whole" in error and "404" in error
+    assert "Food101: http" in error and "was not downloaded completely" in error and "404" in error
     assert f"put the file at {tmp_path}/new/food-101/.prepare/food-101.tar.gz by hand" in error
     assert re.search(r"DescribableTextures +yes .* ready", out)
 

@@ -1,3 +1,5 @@
+"""Test the demo world: counts, golden values, and images fixed by their names."""
+
 import numpy as np
 import pytest
 from dassl.config import get_cfg_default
@@ -6,7 +8,7 @@ from dassl.utils import set_random_seed
 
 import datasets
 from datasets import shapes
-from datasets.shapeworld import CLASSES, picture
+from datasets.shapeworld import CLASSES, render_image
 
 NAMES = ("ShapeWorld", "ShapeWorldV2", "ShapeWorldSketch", "ShapeWorldA", "ShapeWorldR")
 
@@ -40,11 +42,11 @@ def test_classes_and_counts():
     assert world.classnames == [kind.name for kind in CLASSES]
 
 
-def test_the_world_is_the_one_that_the_model_card_tells_of():
-    """Weights, figures and world belong together: a change of one is noticed here."""
+def test_the_world_is_the_one_of_the_model_card():
+    """Check that the world is unchanged, because weights and published figures depend on it."""
     assert [kind.name for kind in CLASSES[::16]] == GOLDEN_NAMES
     for variant, expected in GOLDEN_MEANS.items():
-        image = np.asarray(picture(variant, "test", 5, 0), dtype=float)
+        image = np.asarray(render_image(variant, "test", 5, 0), dtype=float)
         assert image.mean(axis=(0, 1)) == pytest.approx(expected, abs=1.0), variant
 
 
@@ -66,18 +68,18 @@ def test_variants_share_training_and_classes_with_the_world(name):
     assert variant.test[0].impath.startswith(f"{name}/test/")
 
 
-def test_pictures_are_a_function_of_their_name():
-    first = np.asarray(picture("ShapeWorld", "train", 3, 7))
-    picture.cache_clear()
-    assert np.array_equal(first, np.asarray(picture("ShapeWorld", "train", 3, 7)))
+def test_images_are_a_function_of_their_name():
+    first = np.asarray(render_image("ShapeWorld", "train", 3, 7))
+    render_image.cache_clear()
+    assert np.array_equal(first, np.asarray(render_image("ShapeWorld", "train", 3, 7)))
     assert first.shape == (shapes.SIZE, shapes.SIZE, 3) and first.dtype == np.uint8
     others = [("ShapeWorld", "val", 3, 7), ("ShapeWorld", "train", 4, 7)]
     others += [("ShapeWorld", "train", 3, 8), ("ShapeWorldV2", "train", 3, 7)]
     for other in others:
-        assert not np.array_equal(first, np.asarray(picture(*other)))
+        assert not np.array_equal(first, np.asarray(render_image(*other)))
 
 
-def test_an_opened_picture_can_be_changed_without_harm():
+def test_an_opened_image_can_be_changed_without_harm():
     item = load("ShapeWorld").test[0]
     item.open().paste((0, 0, 0), (0, 0, 64, 64))
     assert np.asarray(item.open()).any()
@@ -85,7 +87,7 @@ def test_an_opened_picture_can_be_changed_without_harm():
 
 @pytest.mark.parametrize("shape", shapes.SHAPES)
 def test_every_shape_is_seen_in_its_colour(shape):
-    """The middle of what a shape covers has about the colour that its name says."""
+    """Find a plausible area in about the colour that the name says."""
     style = shapes.Style(noise=0.0, clutter=0, offset=0.0, hue=0.0, value=0.0)
     scene = shapes.Scene(shape, "red", "plain", "white")
     image = shapes.render(scene, style, np.random.default_rng(0)) / 255
@@ -93,7 +95,7 @@ def test_every_shape_is_seen_in_its_colour(shape):
     assert 0.05 < red.mean() < 0.6
 
 
-def test_the_same_seed_draws_the_same_pictures_at_any_time():
+def test_the_same_seed_draws_the_same_images_at_any_time():
     paths = [[item.impath for item in load("ShapeWorld", shots=4).train_x] for _ in range(2)]
     assert paths[0] == paths[1]
     assert paths[0] != [item.impath for item in load("ShapeWorld", shots=4, seed=2).train_x]

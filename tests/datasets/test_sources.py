@@ -1,4 +1,4 @@
-"""Addresses and checksums, against those of torchvision's own data sets."""
+"""Compare addresses and checksums with those of torchvision's own data sets."""
 
 import re
 import sys
@@ -11,7 +11,7 @@ NAMES = [loader.__name__ for loader in FAMILY]
 
 
 def test_addresses_and_checksums_are_torchvision_s():
-    """torchvision follows moved files; where it does, this says so."""
+    """Notice a file that moved, because torchvision follows moved files."""
     from torchvision import datasets as tv
 
     flowers = tv.Flowers102

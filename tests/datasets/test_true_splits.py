@@ -1,4 +1,4 @@
-"""The five data sets whose split files are at hand, against CoOp's draws and published counts."""
+"""Test the five data sets with split files at hand against CoOp's draws and published counts."""
 
 import hashlib
 import json
@@ -11,7 +11,7 @@ import pytest
 
 from datasets import ON_DISK
 
-# Hashes of what CoOp's own loaders draw on upstream's engine; the file says how it was made.
+# Hashes of what CoOp's own loaders draw on upstream's engine; the file states how it was made.
 COOP = json.loads(Path(__file__).with_name("coop_draws.json").read_text())["draws"]
 SHOTS = (1, 2, 4, 8, 16)
 # Key in published.json, and the sizes of train, val and test.

@@ -1,4 +1,4 @@
-"""A rendered data set of three colours, a linear trainer for it, and a config of both."""
+"""Provide a rendered data set of three colours, a linear trainer, and a config of both."""
 
 import random
 
@@ -19,7 +19,7 @@ COLOURS = ((200, 30, 30), (30, 200, 30), (30, 30, 200))
 
 
 class Painted(Datum):
-    """An image that lies in no file: the colour of its class, with noise of its own."""
+    """Render an image without a file: the colour of its class, with its own noise."""
 
     def open(self):
         noise = np.random.default_rng(int(self.impath)).integers(0, 50, (12, 16, 3))

@@ -1,4 +1,4 @@
-"""Archives unpack into their folder and nowhere else."""
+"""Check that archives unpack into their folder and nowhere else."""
 
 import io
 import tarfile

@@ -1,4 +1,4 @@
-"""Checkpoints: layout, plain content, refusal of code, partial loading."""
+"""Test checkpoints: layout, plain content, refusal of code, partial loading."""
 
 import os
 import pickle
@@ -120,5 +120,5 @@ def test_pretrained_weights_that_fit_are_loaded(tmp_path, capsys):
     assert torch.equal(model[0].weight, torch.ones(2, 2)) and torch.equal(model[0].bias, bias)
     out = capsys.readouterr().out
     assert "Layers discarded due to unmatched keys or size: ['1.weight', 'x']" in out
-    with pytest.warns(UserWarning, match="no layer of it has a name and shape"):
+    with pytest.warns(UserWarning, match="none of its layers has a name and shape"):
         load_pretrained_weights(nn.Conv2d(1, 1, 3), tmp_path / "w.pt")

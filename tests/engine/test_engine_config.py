@@ -1,4 +1,4 @@
-"""The config tree: the family's YAMLs merge, callers do not share nodes."""
+"""Test the config tree: the family's YAMLs merge, callers do not share nodes."""
 
 import pytest
 from dassl.config import clean_cfg, get_cfg_default

@@ -1,4 +1,4 @@
-"""Evaluator: numbers worked out by hand, log lines, files."""
+"""Test the evaluator: numbers computed by hand, log lines, files."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Few-shot draws and the parts of a data set."""
+"""Test few-shot draws and the parts of a data set."""
 
 import random
 

@@ -1,10 +1,12 @@
-"""Loaders: batches, the last partial batch, and the same draws for the same seed."""
+"""Test loaders: batches, the last partial batch, and the same draws for the same seed."""
 
 import pickle
+import sys
 
 import pytest
 import torch
 from dassl.data import DataManager, DatasetWrapper, build_data_loader
+from dassl.data.data_manager import START_METHOD
 from dassl.data.datasets import Datum
 from dassl.data.image_cache import ImageCache
 from dassl.utils import set_random_seed
@@ -89,6 +91,18 @@ def test_several_transforms_and_copies(cfg):
         DatasetWrapper(cfg, source, is_train=True)
 
 
+def test_workers_are_started_by_the_named_method(cfg):
+    """Check all three loaders; without workers there is no method, which torch would refuse."""
+    expected = "fork" if sys.platform == "linux" else "spawn"
+    assert expected == START_METHOD
+    for workers, method in ((2, START_METHOD), (0, None)):
+        cfg.DATALOADER.NUM_WORKERS = workers
+        dm = DataManager(cfg)
+        for loader in (dm.train_loader_x, dm.val_loader, dm.test_loader):
+            context = loader.multiprocessing_context
+            assert (context and context.get_start_method()) == method
+
+
 def test_custom_parts_are_used(cfg):
     wrapped = []
 
@@ -116,7 +130,7 @@ def test_summary_table(cfg, capsys):
 
 
 class Noted(Datum):
-    """A quarter of a megabyte that notes, for all processes, when it is opened."""
+    """Hold a quarter of a megabyte that records each opening in a file, from any process."""
 
     def open(self):
         with open(self.impath, "a") as notes:
@@ -130,7 +144,7 @@ def noted(tmp_path):
 
 
 def opened(tmp_path):
-    """How often each of the ten was opened, most often first."""
+    """Return how often each of the ten was opened, most often first."""
     labels = (tmp_path / "notes").read_text().split()
     return sorted((labels.count(str(label)) for label in range(10)), reverse=True)
 
@@ -139,7 +153,7 @@ def two_epochs(cfg):
     set_random_seed(1)
     loader = DataManager(cfg).train_loader_x
     batches = [*loader, *loader]
-    draw = torch.rand(1)  # the generator goes on alike
+    draw = torch.rand(1)  # the generator's state afterwards
     return torch.cat([b["index"] for b in batches]), torch.cat([b["img"] for b in batches]), draw
 
 
@@ -156,7 +170,7 @@ def test_kept_images_change_nothing(cfg, workers):
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize(("megabytes", "kept"), [(0, 0), (1, 4), (3, 10)])
 def test_images_are_decoded_once_up_to_the_cap(cfg, noted, tmp_path, workers, megabytes, kept):
-    """Four fit into a megabyte; others that were decoded before that was seen count once more."""
+    """Keep four per megabyte; images decoded before the cap was reached count once more."""
     cfg.DATALOADER.NUM_WORKERS = workers
     cfg.DATALOADER.CACHE_MB = megabytes
     loader = build_data_loader(cfg, data_source=noted, batch_size=5, tfm=lambda image: image.size)
@@ -192,7 +206,7 @@ def test_a_spawned_worker_gets_no_copy_of_the_kept_images(noted):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_missing_image_is_told_before_the_first_step(cfg, tmp_path, workers, noted):
+def test_a_missing_image_is_reported_before_the_first_step(cfg, tmp_path, workers, noted):
     cfg.DATALOADER.NUM_WORKERS = workers
     source = [*noted, Datum(str(tmp_path / "gone.jpg"))]
     loader = build_data_loader(cfg, data_source=source, tfm=lambda image: 0)

@@ -1,7 +1,7 @@
-"""The rate of every epoch against upstream's chain of schedulers, written out step by step.
+"""Compare the rate of every epoch with upstream's chain of schedulers, written out step by step.
 
-Upstream wraps a torch scheduler, which changes the current rate by a factor each step, in a
-warm-up that holds it still; the reference below does the same with plain floats.
+Upstream wraps a torch scheduler, which changes the current rate by a factor per step, in a
+warm-up that keeps it fixed; the reference below does the same with plain floats.
 """
 
 import math
@@ -92,7 +92,7 @@ def test_family_schedule_by_hand():
 
 @pytest.mark.parametrize("kind", ["constant", "linear"])
 @pytest.mark.parametrize("stop", range(1, 6))
-def test_state_goes_on_exactly(kind, stop, tmp_path):
+def test_state_resumes_exactly(kind, stop, tmp_path):
     optim = settings("cosine", 3, kind)
     optimizer = two_groups(optim)
     whole = run(optimizer, build_lr_scheduler(optimizer, optim), optim.MAX_EPOCH)

@@ -1,4 +1,4 @@
-"""Optimisers: settings from the config, staged rates, frozen parameters."""
+"""Test optimisers: settings from the config, staged rates, frozen parameters."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""A run that is cut anywhere ends like one that never was; a broken file is told apart."""
+"""Check that a run interrupted anywhere ends like an uninterrupted one, and detect broken files."""
 
 import errno
 import os
@@ -29,7 +29,7 @@ def build(cfg, folder, seed=1):
 
 
 def end(folder):
-    """The last checkpoint, but for what tells the time."""
+    """Return the last checkpoint without its training time."""
     checkpoint = load_checkpoint(latest_checkpoint(folder / "linear"))
     assert checkpoint.pop("seconds") > 0
     return checkpoint
@@ -52,7 +52,7 @@ def assert_same(one, other):
 
 
 def stop_after(trainer, steps):
-    """Ask for a stop in the midst of the step with this number."""
+    """Request a stop during the step with this number."""
     step, done = trainer.forward_backward, []
 
     def counting(batch):
@@ -111,7 +111,7 @@ def test_any_number_of_workers_draws_the_same(cfg):
 
 
 def test_checkpoints_within_epochs(cfg, tmp_path):
-    """Every two steps; of those within epochs only what is among the latest two stays."""
+    """Save every two steps; within epochs, only checkpoints among the latest two are kept."""
     cfg.TRAIN.CHECKPOINT_STEPS = 2
     cfg.TRAIN.CHECKPOINT_FREQ = 1
     seen = []
@@ -200,7 +200,7 @@ def test_a_checkpoint_cut_short(tmp_path, tenth):
 
 
 def test_flipped_bytes(tmp_path):
-    """One byte, anywhere: in the weights, in the archive's tables, in the checksum itself."""
+    """Flip one bit anywhere: in the weights, in the archive's tables, in the checksum itself."""
     path = two_checkpoints(tmp_path)
     whole = path.read_bytes()
     random = np.random.default_rng(0)
@@ -210,7 +210,7 @@ def test_flipped_bytes(tmp_path):
         changed[place] ^= 1 << random.integers(8)
         path.write_bytes(changed)
         with pytest.raises(
-            ValueError, match="changed after it was written: .*checksum.*-1, is whole"
+            ValueError, match="changed after it was written: .*match its checksum.*-1, is whole"
         ):
             load_checkpoint(path)
     path.write_bytes(whole)
@@ -228,7 +228,7 @@ def test_the_index_names_no_file_elsewhere(tmp_path):
 
 @pytest.mark.parametrize("call", ["fsync", "replace"])
 def test_a_full_disk_leaves_the_old_files(tmp_path, monkeypatch, call):
-    """At every sync and every rename of a save."""
+    """Fail at every sync and every rename of a save."""
     path = two_checkpoints(tmp_path)
     whole = path.read_bytes()
     real = getattr(os, call)

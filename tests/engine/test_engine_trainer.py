@@ -1,4 +1,4 @@
-"""A toy trainer from the first epoch to a resumed run."""
+"""Test a toy trainer from the first epoch to a resumed run."""
 
 import re
 import shutil
@@ -87,7 +87,7 @@ def test_nothing_is_resumed_unasked(cfg, capsys):
     assert "will resume" not in capsys.readouterr().out
 
 
-def test_resume_from_an_empty_folder_starts_anew(cfg, tmp_path, capsys):
+def test_resume_from_an_empty_folder_trains_from_the_beginning(cfg, tmp_path, capsys):
     cfg.RESUME = str(tmp_path)
     assert len(train(cfg).rates) == 6
     assert "No checkpoint found, train from scratch" in capsys.readouterr().out
@@ -166,7 +166,7 @@ def test_models_are_registered_once_and_after_init(cfg):
 
 
 def test_steps_may_be_driven_from_outside(cfg, tmp_path):
-    """As `run_epoch` drives them: the same weights, bit for bit, and the same checkpoints."""
+    """Compare with `run_epoch`: the same weights, bit for bit, and the same checkpoints."""
     whole = train(cfg)
     shutil.rmtree(tmp_path / "out")
     set_random_seed(1)
@@ -199,7 +199,7 @@ def test_seconds_of_waiting_are_no_training(cfg, monkeypatch):
 
 
 def test_runs_of_one_process_have_logs_of_their_own(tmp_path):
-    """Nor does the log of one close that of another."""
+    """Check also that the log of one run does not close that of another."""
     outside, handlers = list(LOGGER.handlers), ([], [])
     for turn in range(2):
         for name, own in zip("ab", handlers, strict=True):

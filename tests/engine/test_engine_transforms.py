@@ -1,4 +1,4 @@
-"""Transforms: the order of the steps, the family's settings, and every name."""
+"""Test transforms: the order of the steps, the family's settings, and every name."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Registry, logger, meters, files and seeds."""
+"""Test registry, logger, meters, files and seeds."""
 
 import json
 import logging

@@ -88,7 +88,7 @@ def test_unknown_names(refused):
 
 
 def test_missing_folders_and_files(refused, tmp_path):
-    assert "which is no folder; set it with --root" in refused(root=str(tmp_path / "nowhere"))
+    assert "which is not a folder; set it with --root" in refused(root=str(tmp_path / "nowhere"))
     (tmp_path / "empty").mkdir()
     assert "expects the folder" in refused(root=str(tmp_path / "empty"))
     assert "absent.yaml does not exist" in refused(config_file="absent.yaml")

@@ -134,7 +134,7 @@ def test_a_data_folder_that_goes_away(words, ends, resumes, tiny_root, tmp_path,
         said = ends(5, words("CoOp", "cut", *NOT_KEPT, root=root))
     assert f"No image at {root}" in said and "model.pth.tar-1; go on with" in said
     refused = ends(2, words("CoOp", "cut", *NOT_KEPT, root=root, resume=tmp_path / "cut"))
-    assert "which is no folder; set it with --root" in refused
+    assert "which is not a folder; set it with --root" in refused
     resumes(root=tiny_root)
 
 
@@ -175,7 +175,7 @@ def test_a_damaged_checkpoint(words, ends, resumes, tmp_path, monkeypatch):
             patch.setattr(cli, "build_trainer", lambda _: pytest.fail("models were loaded"))
             said = ends(2, arguments)
         assert "cut short" in said
-        assert "one before it, model.pth.tar-1, is whole: delete model.pth.tar-2 to go on" in said
+        assert "one before it, model.pth.tar-1, is whole: delete model.pth.tar-2 to resume" in said
     path.unlink()
     resumes("OPTIM.MAX_EPOCH", "3")
 

@@ -1,4 +1,4 @@
-"""Default configuration (a yacs tree)."""
+"""Build the default configuration (a yacs tree)."""
 
 from yacs.config import CfgNode
 

@@ -1,4 +1,4 @@
-"""The keys every YAML of the family may set, with Dassl.pytorch's default values.
+"""Define the keys that every YAML of the family may set, with Dassl.pytorch's default values.
 
 Keys that only served domain adaptation or semi-supervised trainers (``TRAINER.MCD`` and
 so on) are left out; a trainer that needs a node adds it before the YAML is merged.
@@ -8,11 +8,11 @@ from yacs.config import CfgNode
 
 
 def build_defaults() -> CfgNode:
-    """Build the whole tree anew, so that no two callers share a node."""
+    """Build a new tree per call, so that no two callers share a node."""
     cfg = CfgNode()
     cfg.VERSION = 1
     cfg.OUTPUT_DIR = "./output"  # log.txt, checkpoints, tensorboard
-    cfg.RESUME = ""  # folder of an earlier run to go on with; empty: start anew
+    cfg.RESUME = ""  # folder of an earlier run to resume; empty: train from the beginning
     cfg.SEED = -1  # negative: no seed is set
     cfg.USE_CUDA = True
     cfg.VERBOSE = True
@@ -98,7 +98,7 @@ def _train_loader() -> CfgNode:
 
 def _model() -> CfgNode:
     node = CfgNode()
-    node.INIT_WEIGHTS = ""  # checkpoint to start from
+    node.INIT_WEIGHTS = ""  # checkpoint to initialise from
     node.BACKBONE = CfgNode()
     node.BACKBONE.NAME = ""
     node.BACKBONE.PRETRAINED = True

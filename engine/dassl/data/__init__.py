@@ -1,4 +1,4 @@
-"""Data sets, transforms and loaders."""
+"""Provide data sets, transforms and loaders."""
 
 from .data_manager import DataManager, DatasetWrapper, build_data_loader
 

@@ -1,8 +1,9 @@
-"""The data set of a config and its loaders."""
+"""Build the data set of a config and its loaders."""
 
 from __future__ import annotations
 
 import signal
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -19,6 +20,10 @@ from .image_cache import ImageCache
 from .samplers import build_sampler
 from .transforms import build_transform
 
+# Named because Python's default differs: from 3.14 on, Linux no longer forks by default, and only
+# forked workers share the decoded images of the main process (see `ImageCache`).
+START_METHOD = "fork" if sys.platform == "linux" else "spawn"
+
 
 def build_data_loader(
     cfg: CfgNode,
@@ -34,11 +39,12 @@ def build_data_loader(
     """Build a loader whose batches are dicts (see ``DatasetWrapper``).
 
     A training loader drops the last partial batch if the set holds at least one full batch.
-    The seeds of worker processes are torch's, drawn from the global torch seed once an epoch.
+    The seeds of worker processes are torch's, drawn from the global torch seed once per epoch;
+    the processes are started by ``START_METHOD``.
 
     Args:
-        n_domain: taken for callers of upstream; no sampler here draws by domain.
-        n_ins: the same; no sampler here draws by class.
+        n_domain: accepted because upstream's callers pass it; no sampler here draws by domain.
+        n_ins: likewise; no sampler here draws by class.
         tfm: transform, list of transforms, or None.
         dataset_wrapper: class or function called instead of ``DatasetWrapper``.
     """
@@ -48,19 +54,21 @@ def build_data_loader(
             "DATASET.ROOT and the split of the data set."
         )
     wrapper = DatasetWrapper if dataset_wrapper is None else dataset_wrapper
+    workers = cfg.DATALOADER.NUM_WORKERS
     return _Loader(
         wrapper(cfg, data_source, transform=tfm, is_train=is_train),
         batch_size=batch_size,
         sampler=build_sampler(sampler_type, data_source),
-        num_workers=cfg.DATALOADER.NUM_WORKERS,
+        num_workers=workers,
+        multiprocessing_context=START_METHOD if workers > 0 else None,  # torch refuses it without
         drop_last=is_train and len(data_source) >= batch_size,
         pin_memory=torch.cuda.is_available() and cfg.USE_CUDA,
-        worker_init_fn=_leave_stops_to_the_run,
+        worker_init_fn=_ignore_stop_signals,
     )
 
 
 class _Loader(DataLoader):
-    """Decodes what is to be kept before the first worker processes are forked, who share it."""
+    """Decode the images to keep before the first worker processes are forked, which share them."""
 
     def __iter__(self) -> Iterator[Any]:
         images = getattr(self.dataset, "images", None)
@@ -69,10 +77,10 @@ class _Loader(DataLoader):
         return super().__iter__()
 
 
-def _leave_stops_to_the_run(_: int) -> None:
-    """Ctrl-C and a cluster's SIGTERM go to all processes; the run itself ends its workers.
+def _ignore_stop_signals(_: int) -> None:
+    """Ignore Ctrl-C and the first SIGTERM, which a cluster sends to all processes.
 
-    A second SIGTERM ends a worker, as it may be the run's own.
+    The run itself ends its workers. A second SIGTERM may come from the run, so it ends the worker.
     """
 
     def receive(*_: Any) -> None:
@@ -83,14 +91,14 @@ def _leave_stops_to_the_run(_: int) -> None:
 
 
 class DataManager:
-    """Builds the data set ``cfg.DATASET.NAME`` and loaders for its splits.
+    """Build the data set ``cfg.DATASET.NAME`` and the loaders of its splits.
 
-    Attributes ``dataset``, ``train_loader_x``, ``val_loader`` (None without validation data),
-    ``test_loader``, ``num_classes``, ``lab2cname``, ``num_source_domains``.
+    Its attributes are ``dataset``, ``train_loader_x``, ``val_loader`` (None without validation
+    data), ``test_loader``, ``num_classes``, ``lab2cname`` and ``num_source_domains``.
 
     Args:
         custom_tfm_train: used instead of the transform from the config.
-        custom_tfm_test: the same for validation and test.
+        custom_tfm_test: likewise, for validation and test.
         dataset_wrapper: see ``build_data_loader``.
     """
 
@@ -125,7 +133,7 @@ class DataManager:
             is_train=True,
             dataset_wrapper=dataset_wrapper,
         )
-        self.train_loader_u = None  # read by trainers; unlabelled data is not served
+        self.train_loader_u = None  # trainers read it; unlabelled data is not supported
 
         def test_loader(data_source: Sequence[Datum]) -> DataLoader:
             return build_data_loader(

@@ -1,4 +1,4 @@
-"""From a list of ``Datum`` to the samples of a loader."""
+"""Turn a list of ``Datum`` into the samples of a loader."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ Transform = Callable[[Any], Any]
 
 
 class DatasetWrapper(Dataset):
-    """Opens and transforms the images of ``data_source``.
+    """Open and transform the images of ``data_source``.
 
     A sample is a dict: ``img`` (3, H, W) float, ``label``, ``domain``, ``impath``, ``index``.
-    In a worker process its augmentation is drawn from the epoch's seed and ``index`` alone, so
-    it depends neither on the number of workers nor on which samples came before. Training images
-    may be kept decoded, see ``ImageCache``; loaders from ``build_data_loader`` fill ``images``.
+    In a worker process its augmentation depends on the epoch's seed and ``index`` alone, not on
+    the number of workers or on earlier samples. Training images may be kept decoded, see
+    ``ImageCache``; loaders from ``build_data_loader`` fill ``images``.
 
     Args:
         cfg: DATALOADER.K_TRANSFORMS makes ``img`` a list of that many draws (training only),
             DATALOADER.RETURN_IMG0 adds ``img0``, the image without augmentation;
-            DATALOADER.CACHE_MB caps what is kept decoded (training only).
+            DATALOADER.CACHE_MB caps the memory of decoded images (training only).
         data_source: list of ``Datum``.
         transform: one transform; or a list, whose results are ``img``, ``img2``, ``img3``...;
             or ``None``, which leaves ``img`` a PIL image.
-        is_train: whether this is training data.
+        is_train: True for training data.
     """
 
     def __init__(

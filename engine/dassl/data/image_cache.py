@@ -1,4 +1,4 @@
-"""Decoded images in memory, so that an epoch need not decode again what the one before did."""
+"""Keep decoded images in memory, so that later epochs need not decode them again."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ PIXEL = 4  # bytes; Pillow holds RGB in four
 
 
 class ImageCache:
-    """Opens the images of ``data_source``, which must give the same picture every time.
+    """Open the images of ``data_source``, each of which must be the same every time.
 
-    `fill` keeps the first ones up to a cap; the others are decoded whenever they are opened.
-    Nothing is thrown out for another: an epoch needs every image once, so whatever was thrown out
-    would be needed again before what took its place.
+    `fill` keeps the first images up to a cap; the others are decoded whenever they are opened.
+    No image is evicted: an epoch needs every image once, so an evicted image would be needed
+    again before its replacement.
 
-    It is filled before an epoch's worker processes are forked, and they share its memory; what a
-    worker kept by itself would end with it. Where workers are not forked (macOS, Windows) each
-    would hold a copy, so they get none and decode.
+    The cache is filled before an epoch's worker processes are forked, and they share its memory;
+    a worker's own cache would end with the worker. Where workers are not forked (macOS, Windows)
+    each would hold a copy, so they receive an empty cache and decode every image.
 
     Args:
-        data_source: the images; in `fill` their ``open`` is called from several threads.
+        data_source: the images; `fill` calls their ``open`` from several threads.
         megabytes: the cap, in units of 2**20 bytes; 0 keeps nothing.
-        threads: how many decode, Pillow lets others run meanwhile; for a moment so many images
-            may lie above the cap.
+        threads: number of decoding threads (Pillow releases the GIL); the cap may be exceeded by
+            this many images for a moment.
     """
 
     def __init__(self, data_source: Sequence[Datum], megabytes: int, threads: int = 1) -> None:
@@ -44,23 +44,23 @@ class ImageCache:
         return {**self.__dict__, "_kept": None}
 
     def open(self, index: int) -> Image.Image:
-        """The image with this number, the caller's own."""
+        """Return the image at ``index``; the caller may change it."""
         if self._kept is not None and 0 <= index < len(self._kept):
             return self._kept[index].copy()
         return self._source[index].open()
 
     def fill(self) -> None:
-        """Decode up to the cap, the first time that it is called.
+        """Decode images up to the cap, once; later calls do nothing.
 
         Raises:
-            OSError: an image that cannot be read.
+            OSError: an image cannot be read.
         """
         if self._kept is not None or not self._cap:
             return
-        kept, free = [], self._cap
+        kept, remaining = [], self._cap
         for image in self._decoded():
-            free -= PIXEL * image.width * image.height
-            if free < 0:
+            remaining -= PIXEL * image.width * image.height
+            if remaining < 0:
                 break
             kept.append(image)
         self._kept = kept
@@ -70,5 +70,5 @@ class ImageCache:
     def _decoded(self) -> Iterator[Image.Image]:
         items = iter(self._source)
         with ThreadPoolExecutor(self._threads) as pool:
-            while some := list(islice(items, self._threads)):
-                yield from pool.map(lambda item: item.open(), some)
+            while batch := list(islice(items, self._threads)):
+                yield from pool.map(lambda item: item.open(), batch)

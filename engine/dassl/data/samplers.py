@@ -1,4 +1,4 @@
-"""The order in which images are drawn, and going on in the middle of it."""
+"""Draw the order of the images, also from the middle of an epoch."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from torch.utils.data import Sampler
 from dassl.utils import check_availability
 
 
-class _Continuing:
-    """A sampler whose next pass can begin in the middle.
+class _Resumable:
+    """Let the next pass of a sampler begin in the middle.
 
-    Not the loader skips, for it would open and augment every image on the way.
+    The sampler skips, not the loader, because the loader would open every skipped image.
     """
 
     _skipped = 0
     _then: Callable[[], None] | None = None
 
-    def go_on_after(self, images: int, then: Callable[[], None]) -> None:
-        """Leave out the first ``images`` of the next pass; ``then`` is called once it is drawn."""
+    def resume_after(self, images: int, then: Callable[[], None]) -> None:
+        """Skip the first ``images`` of the next pass; call ``then`` once its order is drawn."""
         self._skipped, self._then = images, then
 
     def __iter__(self) -> Iterator[int]:
@@ -39,12 +39,12 @@ class _Continuing:
         yield from order
 
 
-class RandomSampler(_Continuing, data.RandomSampler):
-    """PyTorch's, which draws a new order for every pass."""
+class RandomSampler(_Resumable, data.RandomSampler):
+    """Draw a new order for every pass, as PyTorch's sampler does."""
 
 
-class SequentialSampler(_Continuing, data.SequentialSampler):
-    """PyTorch's."""
+class SequentialSampler(_Resumable, data.SequentialSampler):
+    """Keep the order of the data set, as PyTorch's sampler does."""
 
 
 SAMPLERS = {"RandomSampler": RandomSampler, "SequentialSampler": SequentialSampler}

@@ -1,4 +1,4 @@
-"""Trainers: build the data, the model and the evaluator, run the epochs, test."""
+"""Provide trainers, which build data, model and evaluator, run the epochs and test."""
 
 from .base import TrainerBase
 from .build import TRAINER_REGISTRY, build_trainer

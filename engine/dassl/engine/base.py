@@ -1,4 +1,4 @@
-"""Named models with their optimisers and schedulers, and the bare epoch loop."""
+"""Hold named models with their optimisers and schedulers, and run the bare epoch loop."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from dassl.utils.tools import get_rng_state
 
 
 class TrainerBase:
-    """Registered models and the loop ``before_train``, epochs, ``after_train``.
+    """Hold registered models and run ``before_train``, the epochs and ``after_train``.
 
     An epoch is ``before_epoch``, ``run_epoch``, ``after_epoch``.
     """
@@ -39,10 +39,10 @@ class TrainerBase:
         self.stop_requested = False
 
     def request_stop(self) -> None:
-        """Ask to stop (not upstream's): the step is finished and saved, then `KeyboardInterrupt`.
+        """Request a stop: the step is finished and saved, then `KeyboardInterrupt` is raised.
 
-        An evaluation, which changes nothing, is left at its next batch. May be called from a
-        signal handler.
+        An evaluation, which changes nothing, ends at its next batch. It may be called from a
+        signal handler. (Not upstream's.)
         """
         self.stop_requested = True
 
@@ -53,7 +53,7 @@ class TrainerBase:
         optim: Any = None,
         sched: Any = None,
     ) -> None:
-        """Add a model to be trained, saved and loaded; its files lie in a folder ``name``."""
+        """Add a model to train, save and load; its files are in the folder ``name``."""
         if "_models" not in self.__dict__:
             raise AttributeError("register_model() came before super().__init__(): swap them.")
         if name in self._models:
@@ -63,7 +63,7 @@ class TrainerBase:
         self._scheds[name] = sched
 
     def get_model_names(self, names: str | list[str] | None = None) -> list[str]:
-        """All names, or ``names`` as a list after a check that they are registered."""
+        """Return all names, or ``names`` as a list; a name that is not registered is refused."""
         if names is None:
             return list(self._models)
         names = tolist_if_not(names)
@@ -82,7 +82,7 @@ class TrainerBase:
         """Write a checkpoint of every model to ``directory/<name>`` after epoch ``epoch``.
 
         Raises:
-            FloatingPointError: weights that are infinite or NaN; what was saved before stays.
+            FloatingPointError: weights are infinite or NaN; earlier checkpoints stay.
         """
         for name in self.get_model_names():
             checkpoint = self.make_checkpoint(name, epoch, val_result)
@@ -95,10 +95,11 @@ class TrainerBase:
             )
 
     def make_checkpoint(self, name: str, epoch: int, val_result: float | None) -> dict[str, Any]:
-        """What ``save_model`` writes for a model; a trainer may add plain values (not upstream's).
+        """Return what ``save_model`` writes for a model; a trainer may add plain values.
 
-        Beside upstream's keys it holds ``rng``, so that a resumed run draws as it would have, and
-        within an epoch ``batches``, those done, and ``epoch_rng``, from which its order was drawn.
+        In addition to upstream's keys it holds ``rng``, so that a resumed run draws the same
+        numbers as an uninterrupted one, and within an epoch ``batches`` (the number done) and
+        ``epoch_rng`` (the state from which its order was drawn). (Not upstream's.)
         """
         optim, sched = self._optims[name], self._scheds[name]
         return {
@@ -113,15 +114,15 @@ class TrainerBase:
         }
 
     def restore_checkpoint(self, name: str, checkpoint: Mapping[str, Any]) -> None:
-        """Hook: take up what `make_checkpoint` added for the model ``name`` (not upstream's).
+        """Restore what `make_checkpoint` added for the model ``name`` (a hook, not upstream's).
 
-        Called on resuming, when weights, optimiser, scheduler and random state are loaded.
+        It is called on resuming, after weights, optimiser, scheduler and random state are loaded.
         """
         self.batches_done = checkpoint.get("batches", 0)
         self.epoch_rng = checkpoint.get("epoch_rng")
 
     def resume_model_if_exist(self, directory: str) -> int:
-        """Load the latest checkpoint of every model; returns the epoch to go on with, or 0."""
+        """Load the latest checkpoint of every model; return the epoch to resume with, or 0."""
         names = self.get_model_names()
         paths = {name: latest_checkpoint(Path(directory) / name) for name in names}
         if None in paths.values():
@@ -144,11 +145,11 @@ class TrainerBase:
         return next(iter(epochs.values()), 0)
 
     def load_model(self, directory: str, epoch: int | None = None) -> None:
-        """Load weights of every model from ``directory/<name>``; keys must match exactly.
+        """Load the weights of every model from ``directory/<name>``; keys must match exactly.
 
         Args:
-            directory: an earlier run's folder; empty: nothing is loaded.
-            epoch: which checkpoint; None: the best one or, without one, the latest.
+            directory: folder of an earlier run; if empty, nothing is loaded.
+            epoch: the checkpoint's epoch; None for the best or, without a best, the latest one.
         """
         if not directory:
             LOGGER.info(
@@ -166,7 +167,7 @@ class TrainerBase:
                 self._models[name].load_state_dict(checkpoint["state_dict"])
             except RuntimeError as error:
                 raise RuntimeError(
-                    f"{path} does not fit the model {name!r}; use the config, backbone and "
+                    f"{path} does not fit the model {name!r}: use the config, backbone and "
                     f"classes it was trained with. {error}"
                 ) from error
 
@@ -180,7 +181,7 @@ class TrainerBase:
         return folder / BEST
 
     def set_model_mode(self, mode: str = "train", names: str | list[str] | None = None) -> None:
-        """Put models into mode ``train`` or ``test`` (also called ``eval``)."""
+        """Set models to mode ``train`` or ``test`` (also called ``eval``)."""
         check_availability(mode, ("train", "test", "eval"), "mode")
         for name in self.get_model_names(names):
             self._models[name].train(mode == "train")
@@ -203,20 +204,20 @@ class TrainerBase:
     def init_writer(self, log_dir: str) -> None:
         """Open a TensorBoard writer, unless one is open."""
         if self._writer is None:
-            # Importing TensorBoard takes seconds, which a run that only tests need not pay.
+            # Imported here because TensorBoard takes seconds to import, which a test run can save.
             from torch.utils.tensorboard import SummaryWriter
 
             LOGGER.info(f"Initialize tensorboard (log_dir={log_dir})")
             self._writer = SummaryWriter(log_dir=str(log_dir))
 
     def close_writer(self) -> None:
-        """Write out and close the writer, if one is open."""
+        """Flush and close the writer, if one is open."""
         if self._writer is not None:
             self._writer.close()
             self._writer = None
 
     def write_scalar(self, tag: str, scalar_value: float, global_step: int | None = None) -> None:
-        """Write a value to TensorBoard; nothing happens while no writer is open."""
+        """Write a value to TensorBoard, if a writer is open."""
         if self._writer is not None:
             self._writer.add_scalar(tag, scalar_value, global_step)
 
@@ -233,16 +234,16 @@ class TrainerBase:
         self.after_train()
 
     def before_train(self) -> None:
-        """Hook."""
+        """Do nothing (a hook)."""
 
     def after_train(self) -> None:
-        """Hook."""
+        """Do nothing (a hook)."""
 
     def before_epoch(self) -> None:
-        """Hook."""
+        """Do nothing (a hook)."""
 
     def after_epoch(self) -> None:
-        """Hook."""
+        """Do nothing (a hook)."""
 
     def run_epoch(self) -> None:
         raise NotImplementedError
@@ -257,7 +258,7 @@ class TrainerBase:
         raise NotImplementedError
 
     def forward_backward(self, batch: dict[str, Any]) -> dict[str, float] | None:
-        """One step on one batch; returns values for the log, e.g. ``{"loss": 0.3}``."""
+        """Train one step on one batch; return values for the log, e.g. ``{"loss": 0.3}``."""
         raise NotImplementedError
 
     def model_inference(self, input: torch.Tensor) -> torch.Tensor:
@@ -280,7 +281,7 @@ class TrainerBase:
     def model_backward_and_update(
         self, loss: torch.Tensor, names: str | list[str] | None = None
     ) -> None:
-        """Zero the gradients, go backward from ``loss``, step the optimisers of ``names``."""
+        """Zero the gradients, backpropagate ``loss`` and step the optimisers of ``names``."""
         self.model_zero_grad(names)
         self.model_backward(loss)
         self.model_update(names)

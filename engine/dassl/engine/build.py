@@ -1,4 +1,4 @@
-"""The trainers by name."""
+"""Register trainers and build them by name."""
 
 from __future__ import annotations
 

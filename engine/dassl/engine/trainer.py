@@ -1,4 +1,4 @@
-"""The trainer that data, model and evaluator come together in, and its loop over batches."""
+"""Combine data, model and evaluator in a trainer, and loop over the batches."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from .base import BEST, TrainerBase
 
 
 class SimpleTrainer(TrainerBase):
-    """Builds loaders, model and evaluator from a config; trains, saves and tests.
+    """Build loaders, model and evaluator from a config; train, save and test.
 
     A method overrides ``build_model`` and ``forward_backward``, often ``parse_batch_train``.
     """
@@ -47,7 +47,7 @@ class SimpleTrainer(TrainerBase):
         self._epoch_end: dict[str, dict[str, Any]] = {}
 
     def check_cfg(self, cfg: CfgNode) -> None:
-        """Hook: raise if the config does not suit the method."""
+        """Refuse a config that does not suit the method (a hook)."""
 
     def build_data_loader(self) -> None:
         """Set the loaders, ``num_classes``, ``lab2cname`` and ``dm``."""
@@ -82,15 +82,15 @@ class SimpleTrainer(TrainerBase):
 
     @property
     def training_seconds(self) -> float:
-        """Seconds of training so far, with those of the runs that this one goes on from."""
+        """Return the seconds of training so far, including those of the runs it resumed."""
         return self._seconds_before + time.monotonic() - self._clock_start
 
     def leave_out(self, seconds: float) -> None:
-        """Do not count these as training: the run waited for others (not upstream's)."""
+        """Exclude seconds in which the run waited for others (not upstream's)."""
         self._clock_start += seconds
 
     def make_checkpoint(self, name: str, epoch: int, val_result: float | None) -> dict[str, Any]:
-        """The same, with the best result so far and the seconds of training."""
+        """Add the best result so far and the seconds of training."""
         return {
             **super().make_checkpoint(name, epoch, val_result),
             "best_result": self.best_result,
@@ -98,7 +98,7 @@ class SimpleTrainer(TrainerBase):
         }
 
     def restore_checkpoint(self, name: str, checkpoint: Mapping[str, Any]) -> None:
-        """Without the best result the first epoch after a resume would replace any better model."""
+        """Restore the best result too; without it the next epoch would replace a better model."""
         super().restore_checkpoint(name, checkpoint)
         self.best_result = checkpoint.get("best_result", -math.inf)
         self._seconds_before = checkpoint.get("seconds", 0.0)
@@ -117,7 +117,7 @@ class SimpleTrainer(TrainerBase):
         self.close_writer()
 
     def after_epoch(self) -> None:
-        """Keep the best model (FINAL_MODEL best_val), save every CHECKPOINT_FREQ and last."""
+        """Keep the best model (FINAL_MODEL best_val); save every CHECKPOINT_FREQ and last."""
         done = self.epoch + 1
         if not self.cfg.TEST.NO_TEST and self.cfg.TEST.FINAL_MODEL == "best_val":
             result = self._validate()
@@ -129,9 +129,9 @@ class SimpleTrainer(TrainerBase):
             self.save_model(self.epoch, self.output_dir)
 
     def _validate(self) -> float:
-        """The result on validation data; a stop in it is one after the epoch's last batch.
+        """Return the result on validation data; a stop here saves the state after the last batch.
 
-        That state is a copy made then: a method may have changed its own since, in `after_epoch`.
+        That state was copied then, because a method may have changed its own in `after_epoch`.
         """
         try:
             return self.test(split="val")
@@ -145,7 +145,7 @@ class SimpleTrainer(TrainerBase):
         """Evaluate on ``split`` ("val" or "test", by default TEST.SPLIT).
 
         Returns:
-            The evaluator's first result, for ``Classification`` the accuracy in percent.
+            The evaluator's first result: with ``Classification`` the accuracy in percent.
         """
         self.set_model_mode("eval")
         self.evaluator.reset()
@@ -166,31 +166,31 @@ class SimpleTrainer(TrainerBase):
         return next(iter(results.values()))
 
     def model_inference(self, input: torch.Tensor) -> torch.Tensor:
-        """Scores (B, C) for images (B, 3, H, W)."""
+        """Return the scores (B, C) of images (B, 3, H, W)."""
         return self.model(input)
 
     def parse_batch_test(self, batch: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Images and labels, on the device."""
+        """Return images and labels, on the device."""
         return batch["img"].to(self.device), batch["label"].to(self.device)
 
     def get_current_lr(self, names: str | list[str] | None = None) -> float:
-        """The rate of the first parameter group of the first model (of ``names``)."""
+        """Return the rate of the first parameter group of the first model (of ``names``)."""
         name = self.get_model_names(names)[0]
         return self._optims[name].param_groups[0]["lr"]
 
 
 class TrainerX(SimpleTrainer):
-    """A trainer on labelled data."""
+    """Train on labelled data."""
 
     def run_epoch(self) -> None:
-        """One pass over ``train_loader_x``."""
+        """Train for one pass over ``train_loader_x``."""
         for batch in self.batches():
             self.end_step(self.forward_backward(batch))
 
     def batches(self) -> Iterator[dict[str, Any]]:
-        """The batches of an epoch, each followed by its `end_step` (not upstream's).
+        """Yield the batches of an epoch, each to be followed by `end_step` (not upstream's).
 
-        Sets ``batch_idx`` and ``num_batches``.
+        It sets ``batch_idx`` and ``num_batches``.
         """
         self.set_model_mode("train")
         self._losses = MetricMeter()
@@ -205,13 +205,13 @@ class TrainerX(SimpleTrainer):
         self._end_epoch()
 
     def end_step(self, summary: Mapping[str, float] | None) -> None:
-        """Log and save what `forward_backward` did, or whoever did it (not upstream's).
+        """Log the summary of a finished step and save if it is time to (not upstream's).
 
-        Every TRAIN.CHECKPOINT_STEPS steps, and where a stop was asked for, it is saved within the
-        epoch. The averages in the log begin anew in a run that goes on from there.
+        Within an epoch the state is saved every TRAIN.CHECKPOINT_STEPS steps and on a requested
+        stop. A run that resumes from there averages its log values from zero again.
 
         Raises:
-            KeyboardInterrupt: a stop was asked for; it is saved.
+            KeyboardInterrupt: a stop was requested; the state is saved.
         """
         self._batch_time.update(time.time() - self._step_start)
         self._losses.update(summary)
@@ -233,19 +233,19 @@ class TrainerX(SimpleTrainer):
         self.batches_done = 0
 
     def _numbered_batches(self) -> Iterator[tuple[int, dict[str, Any]]]:
-        """The epoch's batches from 0, or of a resumed epoch those to come, drawn as they were."""
+        """Return the epoch's batches; of a resumed epoch the remaining ones, in the same order."""
         loader, done = self.train_loader_x, self.batches_done
         if done:
             now = get_rng_state()
             set_rng_state(self.epoch_rng)
-            put_back = functools.partial(set_rng_state, now)
-            loader.sampler.go_on_after(done * loader.batch_size, then=put_back)
+            restore = functools.partial(set_rng_state, now)
+            loader.sampler.resume_after(done * loader.batch_size, then=restore)
         else:
             self.epoch_rng = get_rng_state()
         return enumerate(loader, start=done)
 
     def _save_within_epoch(self, step: int) -> None:
-        """Save after ``step`` steps in all, if it is time to or a stop was asked for."""
+        """Save after ``step`` steps in total, if it is time to or a stop was requested."""
         self.batches_done = self.batch_idx + 1
         every = self.cfg.TRAIN.CHECKPOINT_STEPS
         if self.stop_requested or (every > 0 and step % every == 0):
@@ -269,5 +269,5 @@ class TrainerX(SimpleTrainer):
     def parse_batch_train(
         self, batch: dict[str, Any]
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Images, labels and domains, on the device."""
+        """Return images, labels and domains, on the device."""
         return tuple(batch[key].to(self.device) for key in ("img", "label", "domain"))

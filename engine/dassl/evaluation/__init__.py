@@ -1,4 +1,4 @@
-"""Evaluators of a whole split."""
+"""Evaluate a whole split."""
 
 from .build import EVALUATOR_REGISTRY, build_evaluator
 from .evaluator import Classification, EvaluatorBase

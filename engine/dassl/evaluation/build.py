@@ -1,4 +1,4 @@
-"""The evaluators by name."""
+"""Register evaluators and build them by name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Classification results of a whole split."""
+"""Compute the classification results of a whole split."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .build import EVALUATOR_REGISTRY
 
 
 class EvaluatorBase:
-    """Collects a split batch by batch: ``reset``, ``process`` each, ``evaluate``."""
+    """Collect a split batch by batch: ``reset``, ``process`` per batch, ``evaluate``."""
 
     def __init__(self, cfg: CfgNode) -> None:
         self.cfg = cfg
@@ -34,9 +34,9 @@ class EvaluatorBase:
 
 @EVALUATOR_REGISTRY.register()
 class Classification(EvaluatorBase):
-    """Overall top-1 accuracy, error rate and macro-F1, in percent.
+    """Compute top-1 accuracy, error rate and macro-F1, in percent.
 
-    ``TEST.PER_CLASS_RESULT`` adds one line a class and their mean, ``TEST.COMPUTE_CMAT`` the
+    ``TEST.PER_CLASS_RESULT`` adds one line per class and their mean, ``TEST.COMPUTE_CMAT`` the
     file OUTPUT_DIR/cmat.pt.
     """
 
@@ -88,7 +88,7 @@ class Classification(EvaluatorBase):
         return results
 
     def _count(self) -> np.ndarray:
-        """(C, C) counts: rows are labels, columns predictions."""
+        """Return counts (C, C): rows are labels, columns predictions."""
         size = 1 + max(*self._y_true, *self._y_pred, *(self._lab2cname or ()))
         counts = np.zeros((size, size), dtype=np.int64)
         np.add.at(counts, (self._y_true, self._y_pred), 1)
@@ -111,7 +111,7 @@ class Classification(EvaluatorBase):
         return mean
 
     def _save_confusion(self, counts: np.ndarray) -> None:
-        """Write the (C, C) float64 tensor whose rows sum to 1 (to 0 for a class not seen)."""
+        """Write a float64 tensor (C, C) whose rows sum to 1, or to 0 if a class has no images."""
         shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
         path = Path(self.cfg.OUTPUT_DIR) / "cmat.pt"
         with atomic_write(path) as file:
@@ -120,7 +120,7 @@ class Classification(EvaluatorBase):
 
 
 def macro_f1(counts: np.ndarray) -> float:
-    """Mean over the labels that occur of 2 TP / (2 TP + FP + FN), from (C, C) counts."""
+    """Return the mean of 2 TP / (2 TP + FP + FN) over the labels that occur, from (C, C) counts."""
     true_positive = np.diag(counts)
     f1 = 2 * true_positive / np.maximum(counts.sum(0) + counts.sum(1), 1)
     return float(f1[counts.sum(1) > 0].mean())

@@ -1,4 +1,4 @@
-"""Numbers computed from a batch."""
+"""Compute metrics of a batch."""
 
 from .accuracy import compute_accuracy
 

@@ -1,4 +1,4 @@
-"""Top-k accuracy of one batch."""
+"""Compute the top-k accuracy of one batch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def compute_accuracy(
     target: torch.Tensor,
     topk: Sequence[int] = (1,),
 ) -> list[torch.Tensor]:
-    """Percentage of samples whose label is among the k highest scores, one value a ``topk``.
+    """Return the percentage of samples whose label is among the k highest scores, per k.
 
     Args:
         output: scores (B, C); of a tuple or list the first element.
@@ -20,7 +20,7 @@ def compute_accuracy(
         topk: the values of k, none above C.
 
     Returns:
-        One tensor of shape (1,) a k, in percent.
+        One tensor of shape (1,) per k, in percent.
     """
     if isinstance(output, (tuple, list)):
         output = output[0]

@@ -1,4 +1,4 @@
-"""Optimisers and learning rates from ``cfg.OPTIM``."""
+"""Build optimisers and learning rate schedules from ``cfg.OPTIM``."""
 
 from .lr_scheduler import build_lr_scheduler
 from .optimizer import build_optimizer

@@ -1,7 +1,7 @@
-"""Learning rate per epoch: warm-up, then steps or a cosine.
+"""Schedule the learning rate per epoch: warm-up, then steps or a cosine.
 
 The rate is a function of the epoch number alone, so a scheduler's whole state is that number
-and the base rates, and a resumed run meets the same rates as one that was never stopped.
+and the base rates, and a resumed run has the same rates as an uninterrupted one.
 
 With e the epoch, w = WARMUP_EPOCH, T = MAX_EPOCH and b a group's base rate:
 
@@ -31,17 +31,17 @@ Decay = Callable[[int, int], float]
 
 
 def step_decay(step_size: int, gamma: float) -> Decay:
-    """``gamma`` once for every multiple of ``step_size`` in (s, t]."""
+    """Multiply by ``gamma`` once for every multiple of ``step_size`` in (s, t]."""
     return lambda s, t: gamma ** (t // step_size - s // step_size)
 
 
 def multi_step_decay(milestones: list[int], gamma: float) -> Decay:
-    """``gamma`` once for every milestone in (s, t]."""
+    """Multiply by ``gamma`` once for every milestone in (s, t]."""
     return lambda s, t: gamma ** sum(s < milestone <= t for milestone in milestones)
 
 
 def cosine_decay(max_epoch: int) -> Decay:
-    """Half a cosine from 1 at epoch 0 to 0 at ``max_epoch``, relative to its value at s."""
+    """Follow half a cosine from 1 at epoch 0 to 0 at ``max_epoch``, relative to its value at s."""
 
     def height(t: int) -> float:
         return 1 + math.cos(math.pi * t / max_epoch)
@@ -50,7 +50,7 @@ def cosine_decay(max_epoch: int) -> Decay:
 
 
 class WarmupScheduler(LRScheduler):
-    """The rate of the table above; ``step()`` once an epoch."""
+    """Set the rates of the table above; call ``step()`` once per epoch."""
 
     def __init__(
         self,
@@ -67,7 +67,7 @@ class WarmupScheduler(LRScheduler):
         super().__init__(optimizer)
 
     def get_lr(self) -> list[float]:
-        """One rate a parameter group for the epoch ``last_epoch``."""
+        """Return one rate per parameter group for the epoch ``last_epoch``."""
         past = self.last_epoch - self._warmup_epoch
         if past < 0:
             return [self._warmup_rate(self.last_epoch, base) for base in self.base_lrs]
@@ -75,11 +75,11 @@ class WarmupScheduler(LRScheduler):
         return [base * decay for base in self.base_lrs]
 
     def state_dict(self) -> dict[str, Any]:
-        """Epoch and base rates; the shape of the schedule comes from the config."""
+        """Return the epoch and the base rates; the shape of the schedule is in the config."""
         return {"last_epoch": self.last_epoch, "base_lrs": list(self.base_lrs)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on at the stored epoch; the optimiser's rates are set to that epoch's."""
+        """Resume at the stored epoch and set the optimiser's rates to those of that epoch."""
         missing = {"last_epoch", "base_lrs"} - state_dict.keys()
         if missing or len(state_dict["base_lrs"]) != len(self.optimizer.param_groups):
             raise ValueError(
@@ -98,8 +98,8 @@ def build_lr_scheduler(optimizer: Optimizer, optim_cfg: CfgNode) -> WarmupSchedu
     """Build the schedule ``optim_cfg.LR_SCHEDULER`` with its warm-up, if WARMUP_EPOCH > 0.
 
     Raises:
-        ValueError: unknown LR_SCHEDULER or WARMUP_TYPE, or no epoch left to a cosine.
-        TypeError: STEPSIZE of the wrong kind.
+        ValueError: LR_SCHEDULER or WARMUP_TYPE is unknown, or the warm-up leaves a cosine no epoch.
+        TypeError: STEPSIZE has the wrong type.
     """
     check_availability(optim_cfg.LR_SCHEDULER, SCHEDULERS, "scheduler")
     decay = _build_decay(optim_cfg)
@@ -128,8 +128,8 @@ def _build_decay(optim_cfg: CfgNode) -> Decay:
         skipped = 0 if optim_cfg.WARMUP_RECOUNT else max(optim_cfg.WARMUP_EPOCH, 0)
         if skipped >= optim_cfg.MAX_EPOCH:
             raise ValueError(
-                f"A cosine over MAX_EPOCH = {optim_cfg.MAX_EPOCH} epochs is over after a warm-up "
-                f"of {skipped} that counts: raise MAX_EPOCH or set WARMUP_RECOUNT True."
+                f"A cosine over MAX_EPOCH = {optim_cfg.MAX_EPOCH} epochs has no epoch left after "
+                f"a warm-up of {skipped} that counts: raise MAX_EPOCH or set WARMUP_RECOUNT True."
             )
         return cosine_decay(optim_cfg.MAX_EPOCH)
     if optim_cfg.LR_SCHEDULER == "multi_step":

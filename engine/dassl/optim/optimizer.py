@@ -1,4 +1,4 @@
-"""Optimisers by name."""
+"""Build optimisers by name."""
 
 from __future__ import annotations
 
@@ -23,29 +23,18 @@ def build_optimizer(
     """Build the optimiser ``optim_cfg.NAME``.
 
     Args:
-        model: a module, or an iterable of parameters or parameter groups. Of a module all
-            parameters are handed over, as upstream does; frozen ones have no gradient, so they
-            are neither changed nor decayed and get no state.
+        model: a module, or an iterable of parameters or parameter groups. All parameters of a
+            module are passed on, as in upstream; frozen ones have no gradient, so they are
+            neither changed nor decayed and have no state.
         optim_cfg: the node ``cfg.OPTIM``.
         param_groups: used instead of ``model`` if given.
 
     Raises:
-        ValueError: unknown optimiser, or a name in NEW_LAYERS that is no child of ``model``.
-        TypeError: STAGED_LR without a module.
+        ValueError: the optimiser is unknown, or a name in NEW_LAYERS is not a child of ``model``.
+        TypeError: STAGED_LR is set without a module.
     """
     check_availability(optim_cfg.NAME, OPTIMIZERS, "optimizer")
-    if param_groups is not None:
-        if optim_cfg.STAGED_LR:
-            warnings.warn(
-                "OPTIM.STAGED_LR is ignored because param_groups are given: set 'lr' in them.",
-                stacklevel=2,
-            )
-        params = param_groups
-    elif optim_cfg.STAGED_LR:
-        params = _staged_groups(model, optim_cfg)
-    else:
-        params = model.parameters() if isinstance(model, nn.Module) else model
-
+    params = _select_params(model, optim_cfg, param_groups)
     common = {"lr": optim_cfg.LR, "weight_decay": optim_cfg.WEIGHT_DECAY}
     betas = (optim_cfg.ADAM_BETA1, optim_cfg.ADAM_BETA2)
     if optim_cfg.NAME == "sgd":
@@ -68,8 +57,24 @@ def build_optimizer(
     return torch.optim.Adam(params, betas=betas, amsgrad=optim_cfg.NAME == "amsgrad", **common)
 
 
+def _select_params(
+    model: nn.Module | Iterable[Any], optim_cfg: CfgNode, param_groups: Iterable[Any] | None
+) -> Iterable[Any]:
+    """Return what the optimiser is to change: the given groups, staged groups or all parameters."""
+    if param_groups is not None:
+        if optim_cfg.STAGED_LR:
+            warnings.warn(
+                "OPTIM.STAGED_LR is ignored because param_groups are given: set 'lr' in them.",
+                stacklevel=3,
+            )
+        return param_groups
+    if optim_cfg.STAGED_LR:
+        return _staged_groups(model, optim_cfg)
+    return model.parameters() if isinstance(model, nn.Module) else model
+
+
 def _staged_groups(model: Any, optim_cfg: CfgNode) -> list[dict[str, Any]]:
-    """Two groups: NEW_LAYERS at LR and everything else at LR * BASE_LR_MULT."""
+    """Return two groups: NEW_LAYERS at LR and everything else at LR * BASE_LR_MULT."""
     if not isinstance(model, nn.Module):
         raise TypeError(
             "OPTIM.STAGED_LR needs the module itself to find its layers, got "

@@ -1,4 +1,4 @@
-"""Files, logging, seeds, registries, meters and checkpoints."""
+"""Provide files, logging, seeds, registries, meters and checkpoints."""
 
 from .checkpoint import (
     latest_checkpoint,

@@ -1,9 +1,9 @@
-"""Checkpoints of tensors and plain values.
+"""Write and read checkpoints of tensors and plain values.
 
-Layout: ``<folder>/model.pth.tar-<epoch>``, the file ``checkpoint`` that names the latest, and
+A folder holds ``model.pth.tar-<epoch>``, the file ``checkpoint`` that names the latest one, and
 ``model-best.pth.tar``. They are read with ``weights_only=True``, so a file can hold no code.
 A checkpoint from the middle of an epoch is ``model.pth.tar-<epochs done>-<batches done>``.
-A file ends in a checksum, see `seal.py`.
+Every file ends in a checksum, see `seal.py`.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ StrPath = str | PathLike[str]
 
 BEST = "model-best.pth.tar"
 STEP = re.compile(r"model\.pth\.tar-(\d+)(?:-(\d+))?")  # epochs and batches done
-KEPT = 2  # checkpoints from within epochs are deleted but for those among the latest two
+KEPT = 2  # a checkpoint from within an epoch is deleted unless it is among the latest two
 
 
 def _plain(value: Any, where: str) -> Any:
-    """Copy ``value`` with numpy made plain; ``TypeError`` for what could not be read back."""
+    """Copy ``value`` with numpy values made plain; refuse what could not be read back."""
     # Exact types: a subclass (np.float64 is a float) would be pickled by its own class.
     if value is None or type(value) in (bool, int, float, str, bytes):
         return value
@@ -75,12 +75,12 @@ def save_checkpoint(
 ) -> None:
     """Write ``state`` to ``save_dir`` and name it in the file ``checkpoint``.
 
-    A crash at any moment leaves the files of before or the new one, each of them whole.
+    A crash at any moment leaves either the old files or the new one, each of them intact.
 
     Args:
-        state: at least ``state_dict`` and ``epoch`` (epochs done); ``batches`` (done in the epoch
-            after these), if there are any. It is not changed.
-        save_dir: folder, made if missing.
+        state: at least ``state_dict`` and ``epoch`` (epochs done); optionally ``batches`` (done
+            in the epoch after these). It is not changed.
+        save_dir: folder, created if missing.
         is_best: write ``model-best.pth.tar`` as well.
         remove_module_from_keys: drop ``module.`` in front of the names in ``state_dict``.
         model_name: file name instead of ``model.pth.tar-<epoch>``.
@@ -99,7 +99,7 @@ def save_checkpoint(
     with atomic_write(path) as file:
         file.write(content)
     LOGGER.info(f"Checkpoint saved to {path}")
-    # A run goes on where it was, not where it was best, and then writes all it would have written.
+    # A run resumes from its latest state, not its best, and then writes what it would have written.
     if path.name != BEST:
         with atomic_write(folder / "checkpoint") as file:
             file.write(f"{path.name}\n".encode())
@@ -113,7 +113,7 @@ def save_checkpoint(
 
 
 def _steps(folder: Path) -> list[Path]:
-    """The checkpoints of epochs and within epochs, the latest first."""
+    """Return the checkpoints of epochs and within epochs, the latest first."""
     found = {path: STEP.fullmatch(path.name) for path in folder.glob("model.pth.tar-*")}
     done = {
         path: tuple(int(n or 0) for n in match.groups()) for path, match in found.items() if match
@@ -128,9 +128,9 @@ def _delete_old_steps(folder: Path) -> None:
 
 
 def latest_checkpoint(folder: StrPath) -> Path | None:
-    """The checkpoint to go on from, None without one.
+    """Return the checkpoint to resume from, None without one.
 
-    It is the one that the file ``checkpoint`` names; where that one was deleted, the latest left.
+    It is the one that the file ``checkpoint`` names or, if that was deleted, the latest one left.
     """
     index = Path(folder) / "checkpoint"
     if not index.is_file():
@@ -142,12 +142,12 @@ def latest_checkpoint(folder: StrPath) -> Path | None:
 
 
 def _one_before(path: Path) -> str:
-    """Which whole checkpoint lies before a broken one, as a sentence, or nothing."""
+    """Return a sentence that names the intact checkpoint before a broken one, or nothing."""
     steps = _steps(path.parent)
     for other in steps[steps.index(path) + 1 :] if path in steps else steps:
         if not is_changed(other.read_bytes()):
             return (
-                f" The one before it, {other.name}, is whole: delete {path.name} to go on from it."
+                f" The one before it, {other.name}, is whole: delete {path.name} to resume from it."
             )
     return ""
 
@@ -156,9 +156,9 @@ def load_checkpoint(fpath: StrPath) -> dict[str, Any]:
     """Read a checkpoint, to the CPU if there is no GPU.
 
     Raises:
-        FileNotFoundError: no file there.
-        ValueError: no path given, a broken file, or one that holds more than tensors and
-            plain values. Code inside a file is never run.
+        FileNotFoundError: the file does not exist.
+        ValueError: no path is given, or the file is broken or holds more than tensors and plain
+            values. Code inside a file is never run.
     """
     if fpath is None:
         raise ValueError("load_checkpoint expects the path of a checkpoint, got None.")
@@ -171,19 +171,19 @@ def load_checkpoint(fpath: StrPath) -> dict[str, Any]:
     data = path.read_bytes()
     if is_changed(data):
         raise ValueError(
-            f"{path} is cut short or was changed after it was written: its content does not have "
+            f"{path} is cut short or was changed after it was written: its content does not match "
             f"its checksum.{_one_before(path)}"
         )
     try:
         where = None if torch.cuda.is_available() else "cpu"
         return torch.load(io.BytesIO(data), map_location=where, weights_only=True)
-    except Exception as error:  # torch raises many kinds, by what is wrong with the file
+    except Exception as error:  # torch raises many types, depending on what is wrong
         reason = str(error).partition("\n")[0]
         raise ValueError(
             f"Cannot read {path} as a checkpoint: expected a file of tensors and plain values "
             f"written by torch.save, got {type(error).__name__}: {reason} "
             "If the file is cut short, copy or train it again. If it was written by upstream "
-            "Dassl it holds a pickled scheduler: where you trust its source, keep only "
+            "Dassl, it holds a pickled scheduler: if you trust its source, keep only "
             "'state_dict', 'epoch' and 'val_result' of "
             "torch.load(path, weights_only=False) and save those."
             f"{_one_before(path)}"
@@ -201,10 +201,10 @@ def resume_from_checkpoint(
 ) -> int:
     """Load the latest checkpoint of ``fdir`` into the model, optimiser and scheduler.
 
-    The learning rate and, if they were saved, the random generators go on where they were.
+    The learning rate and, if saved, the random generators resume where they were.
 
     Returns:
-        The epoch to go on with, counted from 0 (the number of epochs done).
+        The epoch to resume with, counted from 0 (the number of epochs done).
     """
     path = latest_checkpoint(fdir)
     if path is None:
@@ -232,7 +232,7 @@ def resume_from_checkpoint(
 def load_pretrained_weights(model: nn.Module, weight_path: StrPath) -> None:
     """Load those layers of a checkpoint that ``model`` has with the same name and shape.
 
-    The layers left out are logged; if none fits, a warning says so and nothing changes.
+    Skipped layers are logged; if none fits, a warning is issued and nothing changes.
     """
     checkpoint = load_checkpoint(weight_path)
     source = checkpoint.get("state_dict", checkpoint)
@@ -247,7 +247,7 @@ def load_pretrained_weights(model: nn.Module, weight_path: StrPath) -> None:
             discarded.append(name)
     if not matched:
         warnings.warn(
-            f"Cannot load {weight_path}: no layer of it has a name and shape of this model "
+            f"Cannot load {weight_path}: none of its layers has a name and shape of this model "
             f"(file: {discarded[:3]}..., model: {list(target)[:3]}...).",
             stacklevel=2,
         )

@@ -1,10 +1,11 @@
-"""Reading, writing and fetching files."""
+"""Read, write and download files."""
 
 from __future__ import annotations
 
 import errno
 import json
 import os
+import uuid
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,12 +35,12 @@ StrPath = str | PathLike[str]
 
 
 def mkdir_if_missing(dirname: StrPath) -> None:
-    """Make the folder and those above it."""
+    """Make the folder and its parents."""
     Path(dirname).mkdir(parents=True, exist_ok=True)
 
 
 def check_isfile(fpath: StrPath) -> bool:
-    """Whether ``fpath`` is a file; warns if not."""
+    """Return True if ``fpath`` is a file; warn if not."""
     found = Path(fpath).is_file()
     if not found:
         warnings.warn(f'No file found at "{fpath}"', stacklevel=2)
@@ -47,7 +48,7 @@ def check_isfile(fpath: StrPath) -> bool:
 
 
 def listdir_nohidden(path: StrPath, sort: bool = False) -> list[str]:
-    """Names in the folder ``path`` that do not start with a dot, sorted on request."""
+    """Return the names in the folder ``path`` that do not start with a dot, sorted on request."""
     names = [entry.name for entry in Path(path).iterdir() if not entry.name.startswith(".")]
     return sorted(names) if sort else names
 
@@ -56,11 +57,12 @@ def listdir_nohidden(path: StrPath, sort: bool = False) -> list[str]:
 def atomic_write(path: StrPath) -> Iterator[IO[bytes]]:
     """Open ``path`` for writing bytes so that readers see the old file or the whole new one.
 
-    A crash, a power cut or an exception inside the block leaves the old file as it was.
+    A crash, a power cut or an exception inside the block leaves the old file unchanged.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    # Not the process number: containers that share a disk may have the same.
+    part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
     try:
         with part.open("wb") as file:
             yield file
@@ -71,18 +73,19 @@ def atomic_write(path: StrPath) -> Iterator[IO[bytes]]:
     except OSError as error:
         if error.errno is None or error.filename not in (None, str(part)):
             raise
-        raise OSError(error.errno, error.strerror, str(path)) from error  # the file it is about
+        # Name the file that was to be written, not the temporary one.
+        raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         part.unlink(missing_ok=True)
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make a renamed file's new name last through a power cut."""
+    """Sync a folder, so that the new name of a file survives a power cut."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     except OSError as error:
-        # Some network file systems cannot sync a folder, and say so.
+        # Some network file systems cannot sync a folder and report one of these.
         if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS):
             raise
     finally:
@@ -90,7 +93,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 def read_json(fpath: StrPath) -> Any:
-    """Read a JSON file; the error for bad content names the file."""
+    """Read a JSON file; an error in its content names the file."""
     try:
         return json.loads(Path(fpath).read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
@@ -110,8 +113,8 @@ def read_image(path: StrPath) -> Image.Image:
     """Read an image as RGB.
 
     Raises:
-        FileNotFoundError: no file there.
-        OSError: the file is cut short or no image.
+        FileNotFoundError: the file does not exist.
+        OSError: the file is cut short or not an image.
     """
     try:
         with Image.open(path) as image:
@@ -122,7 +125,7 @@ def read_image(path: StrPath) -> Image.Image:
         ) from None
     except (OSError, SyntaxError) as error:
         raise OSError(
-            f"Cannot read the image {path} ({error}). The file is cut short or no image: "
+            f"Cannot read the image {path} ({error}). The file is cut short or not an image: "
             "unpack or download it again."
         ) from error
 
@@ -130,7 +133,7 @@ def read_image(path: StrPath) -> Image.Image:
 def download_url(url: str, dst: StrPath) -> None:
     """Download ``url`` (http or https) to the file ``dst``, with a progress bar.
 
-    ``dst`` appears only once the whole file has come.
+    ``dst`` appears only after the whole file has been received.
     """
     if urlparse(url).scheme not in ("http", "https"):
         raise ValueError(f"Expected an http or https address, got {url!r}.")

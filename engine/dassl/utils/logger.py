@@ -1,4 +1,4 @@
-"""The logger ``dassl``: plain lines on the console and in OUTPUT_DIR/log.txt."""
+"""Log plain lines to the console and to OUTPUT_DIR/log.txt, with the logger ``dassl``."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ __all__ = ["LOGGER", "own_handlers", "setup_logger"]
 
 
 class _StdoutHandler(logging.StreamHandler):
-    """Writes to whatever ``sys.stdout`` is when a message arrives, not when it was made.
+    """Write to what ``sys.stdout`` is when a message arrives, not when the handler was made.
 
-    A console that went away (``| head``, a closed terminal) does not disturb a run.
+    A console that was closed (``| head``, a closed terminal) does not disturb a run.
     """
 
     def __init__(self) -> None:
@@ -33,7 +33,7 @@ class _StdoutHandler(logging.StreamHandler):
 
 
 class _LogFile(logging.FileHandler):
-    """A log that cannot be written is an error of the run, not a traceback beside it."""
+    """Raise the error of a log that cannot be written, instead of printing a traceback."""
 
     def handleError(self, record: logging.LogRecord) -> None:
         error = sys.exc_info()[1]
@@ -45,7 +45,7 @@ class _LogFile(logging.FileHandler):
 def _console_only() -> logging.Logger:
     logger = logging.getLogger("dassl")
     logger.setLevel(logging.INFO)
-    # The logger owns its console handler; passing messages on would print them twice.
+    # The logger owns its console handler; propagated messages would be printed twice.
     logger.propagate = False
     if not logger.handlers:
         logger.addHandler(_StdoutHandler())
@@ -60,8 +60,8 @@ def setup_logger(output: str | PathLike[str] | None = None) -> logging.Logger:
 
     Args:
         output: a folder (the file is its ``log.txt``), a path ending in .txt or .log, or
-            ``None`` for the console only. A file that exists is kept: the new one gets the
-            time appended, as upstream's ``log.txt-2022-10-01-12-00-00``.
+            ``None`` for the console only. A file that exists is kept: the time is appended to
+            the name of the new one, as in upstream's ``log.txt-2022-10-01-12-00-00``.
 
     Returns:
         The logger. Handlers of an earlier call are removed and their files closed.
@@ -86,10 +86,10 @@ def setup_logger(output: str | PathLike[str] | None = None) -> logging.Logger:
 
 @contextlib.contextmanager
 def own_handlers(handlers: list[logging.Handler]) -> Iterator[None]:
-    """Within it the logger ``dassl`` has these handlers (not upstream's).
+    """Give the logger ``dassl`` these handlers inside the block (not upstream's).
 
-    `setup_logger` then changes this list, and leaves alone the files that are open outside: so one
-    process can serve several runs in turn, each with a log of its own.
+    `setup_logger` then changes this list and leaves the files that are open outside alone, so one
+    process can serve several runs in turn, each with its own log.
     """
     outside, LOGGER.handlers = LOGGER.handlers, handlers
     try:

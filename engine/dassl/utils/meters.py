@@ -1,4 +1,4 @@
-"""Running averages of training values."""
+"""Average training values."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def _number(value: float | torch.Tensor) -> float:
 
 
 class AverageMeter:
-    """The latest value ``val`` and the mean ``avg`` of all ``count`` values since ``reset``.
+    """Keep the latest value ``val`` and the mean ``avg`` of all ``count`` values since ``reset``.
 
     With ``ema`` the mean is exponential: 0.9 of the old mean plus 0.1 of the new value.
     """
@@ -39,14 +39,14 @@ class AverageMeter:
 
 
 class MetricMeter:
-    """One ``AverageMeter`` a name; as text ``loss 0.1234 (0.2345) acc 50.0000 (40.0000)``."""
+    """Keep one meter per name; as text ``loss 0.1234 (0.2345) acc 50.0000 (40.0000)``."""
 
     def __init__(self, delimiter: str = " ") -> None:
         self.meters: defaultdict[str, AverageMeter] = defaultdict(AverageMeter)
         self.delimiter = delimiter
 
     def update(self, input_dict: Mapping[str, float | torch.Tensor] | None) -> None:
-        """Add one value a name; ``None`` (a step without a summary) adds nothing."""
+        """Add one value per name; ``None`` (a step without a summary) adds nothing."""
         if input_dict is None:
             return
         if not isinstance(input_dict, Mapping):

@@ -1,4 +1,4 @@
-"""Name -> class tables, and the error for a name that is not in one."""
+"""Map names to classes, and refuse a name that is not registered."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["Registry", "check_availability"]
 
 
 def unknown_name(kind: str, requested: object, available: Iterable[str]) -> str:
-    """Say that ``requested`` is no known ``kind``, what is known, and what may be meant."""
+    """Return an error message with the known names and the nearest one to ``requested``."""
     known = sorted(available)
     text = f"Unknown {kind} {requested!r}: expected one of {known}"
     near = get_close_matches(str(requested).lower(), [name.lower() for name in known], 1, 0.4)
@@ -30,7 +30,7 @@ def check_availability(requested: str, available: Iterable[str], kind: str = "na
 
 
 class Registry:
-    """A table of classes or functions under their ``__name__``.
+    """Map the ``__name__`` of classes or functions to the objects.
 
     ``@TABLE.register()`` above a class adds it; ``TABLE.register(obj)`` does the same by a call.
     """
@@ -42,7 +42,7 @@ class Registry:
     def register(self, obj: Any = None, force: bool = False) -> Callable[[Any], Any] | None:
         """Add ``obj``, or return the decorator that does.
 
-        A name that is taken raises ``KeyError`` unless ``force`` is set, which replaces it.
+        A name that is taken raises ``KeyError``; with ``force`` its entry is replaced.
         """
         if obj is not None:
             self._add(obj, force)
@@ -64,7 +64,7 @@ class Registry:
         self._obj_map[name] = obj
 
     def get(self, name: str) -> Any:
-        """Return what is registered as ``name``; ``KeyError`` names the nearest known name."""
+        """Return what is registered as ``name``; a ``KeyError`` has the nearest known name."""
         if name not in self._obj_map:
             raise KeyError(unknown_name(f"{self._name} entry", name, self._obj_map))
         return self._obj_map[name]
@@ -73,5 +73,5 @@ class Registry:
         return name in self._obj_map
 
     def registered_names(self) -> list[str]:
-        """All names in order of registration."""
+        """Return all names in order of registration."""
         return list(self._obj_map)

@@ -1,7 +1,7 @@
-"""Files of ``torch.save`` that end in a checksum of themselves.
+"""Append a checksum to files of ``torch.save``, and check it.
 
-The SHA-256 of what comes before it stands in the comment that a zip archive, and so a file of
-``torch.save``, may end in: other programs read such a file as any other.
+Such a file is a zip archive, which may end in a comment. The comment holds the SHA-256 of
+everything before it, so other programs can read the file like any other.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ END_SIZE = 22  # bytes of a zip archive's end record without its comment
 
 
 def sealed(state: Any) -> bytes:
-    """What ``torch.save`` writes of ``state``, with its checksum."""
+    """Return the bytes that ``torch.save`` writes for ``state``, with their checksum."""
     buffer = io.BytesIO()
     torch.save(state, buffer)
     # The archive ends in the length of its comment, which is 0 so far.
@@ -26,9 +26,9 @@ def sealed(state: Any) -> bytes:
 
 
 def is_changed(data: bytes) -> bool:
-    """Whether ``data`` has a checksum, or a place for one, and another content.
+    """Return True if ``data`` has a checksum, or a place for one, that does not match.
 
-    False for a file without: written by another program.
+    A file without a checksum was written by another program and counts as unchanged.
     """
     body, checksum = data[:-HEX], data[-HEX:]
     end_record = body[-END_SIZE - len(SEAL) :]

@@ -1,4 +1,4 @@
-"""Seeds, environment and small conversions."""
+"""Set seeds, describe the environment and convert small values."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def set_random_seed(seed: int) -> None:
 
 
 def get_rng_state() -> dict[str, Any]:
-    """The state of all generators that ``set_random_seed`` seeds, as plain values."""
+    """Return the state of all generators that ``set_random_seed`` seeds, as plain values."""
     name, keys, position, has_gauss, gauss = np.random.get_state()
     return {
         "python": random.getstate(),
@@ -34,7 +34,7 @@ def get_rng_state() -> dict[str, Any]:
 
 
 def set_rng_state(state: dict[str, Any]) -> None:
-    """Put back what ``get_rng_state`` returned; GPUs only if there are as many as then."""
+    """Restore what ``get_rng_state`` returned; GPUs only if their number is the same."""
     version, internal, gauss_next = state["python"]
     random.setstate((version, tuple(internal), gauss_next))
     name, keys, position, has_gauss, gauss = state["numpy"]
@@ -45,14 +45,14 @@ def set_rng_state(state: dict[str, Any]) -> None:
 
 
 def collect_env_info() -> str:
-    """Versions of torch, CUDA, the system and Pillow, as text."""
-    from torch.utils.collect_env import get_pretty_env_info  # runs pip and others: seconds
+    """Return the versions of torch, CUDA, the system and Pillow, as text."""
+    from torch.utils.collect_env import get_pretty_env_info  # late, because few runs need it
 
     return f"{get_pretty_env_info()}\n        Pillow ({PIL.__version__})"
 
 
 def count_num_param(model: nn.Module | None = None, params: Iterable[Any] | None = None) -> int:
-    """Number of values in ``model``, or in ``params`` (tensors or optimiser groups)."""
+    """Return the number of values in ``model``, or in ``params`` (tensors or optimiser groups)."""
     if model is not None:
         return sum(p.numel() for p in model.parameters())
     if params is None:
@@ -65,5 +65,5 @@ def count_num_param(model: nn.Module | None = None, params: Iterable[Any] | None
 
 
 def tolist_if_not(x: Any) -> list[Any]:
-    """``x`` itself if it is a list, else ``[x]``."""
+    """Return ``x`` itself if it is a list, else ``[x]``."""
     return x if isinstance(x, list) else [x]

@@ -1,4 +1,4 @@
-"""The data sets by name, and what they are made of."""
+"""Provide the registry of data sets and their base classes."""
 
 from .base_dataset import DatasetBase, Datum
 from .build import DATASET_REGISTRY, build_dataset

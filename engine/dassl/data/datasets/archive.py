@@ -1,4 +1,4 @@
-"""Unpacking archives that come from elsewhere."""
+"""Unpack archives from untrusted sources."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ def extract_archive(path: Path, folder: Path) -> None:
     """Unpack a .zip, .tar, .tar.gz or .tgz into ``folder``.
 
     Raises:
-        ValueError: an unknown ending, or a member that would land outside ``folder``; then
-            nothing is unpacked.
+        ValueError: the file ending is unknown, or a member would land outside ``folder``; in
+            both cases nothing is unpacked.
     """
     if path.name.endswith(".zip"):
         with zipfile.ZipFile(path) as archive:
@@ -47,7 +47,7 @@ def _check_member(path: Path, folder: Path, member: tarfile.TarInfo) -> None:
         _check_inside(path, folder, member.name, folder / member.linkname)
     elif not (member.isfile() or member.isdir()):
         raise ValueError(
-            f"{path} holds {member.name!r}, which is no file or folder: unpack by hand."
+            f"{path} holds {member.name!r}, which is neither a file nor a folder: unpack by hand."
         )
 
 

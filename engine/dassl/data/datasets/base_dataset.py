@@ -1,4 +1,4 @@
-"""An image with its label, and a data set of them."""
+"""Define an image with its label, and a data set of such images."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from .archive import extract_archive
 
 
 class Datum:
-    """One image: where it lies, its label, its domain and the name of its class.
+    """Hold the path of an image, its label, its domain and the name of its class.
 
-    The file is not looked for until ``open``. A data set that renders its images overrides
+    The file is not accessed before ``open``. A data set that renders its images overrides
     ``open`` in a subclass.
     """
 
@@ -49,12 +49,12 @@ class Datum:
         return self._classname
 
     def open(self) -> Image.Image:
-        """The image as RGB."""
+        """Return the image as RGB."""
         return read_image(self.impath)
 
 
 class DatasetBase:
-    """The splits of a data set, each a list of ``Datum``.
+    """Hold the splits of a data set, each a list of ``Datum``.
 
     Args:
         train_x: labelled training images; labels and class names are taken from here.
@@ -115,12 +115,12 @@ class DatasetBase:
 
     @staticmethod
     def get_num_classes(data_source: list[Datum]) -> int:
-        """The highest label plus one."""
+        """Return the highest label plus one."""
         return max(item.label for item in data_source) + 1
 
     @staticmethod
     def get_lab2cname(data_source: list[Datum]) -> tuple[dict[int, str], list[str]]:
-        """Label -> class name, and the class names in order of the labels."""
+        """Return a dict from label to class name, and the class names in label order."""
         names: dict[int, str] = {}
         for item in data_source:
             name = names.setdefault(item.label, item.classname)
@@ -159,7 +159,7 @@ class DatasetBase:
         path.parent.mkdir(parents=True, exist_ok=True)
         if from_gdrive:
             try:
-                import gdown
+                import gdown  # optional
             except ImportError:
                 raise ImportError(
                     f"Downloading {url} from Google Drive needs gdown: pip install gdown, or "
@@ -175,19 +175,19 @@ class DatasetBase:
     def generate_fewshot_dataset(
         self, *data_sources: list[Datum], num_shots: int = -1, repeat: bool = False
     ) -> list[Datum] | list[list[Datum]] | tuple[list[Datum], ...]:
-        """Draw ``num_shots`` images a class from every source, with Python's global ``random``.
+        """Draw ``num_shots`` images per class from every source, with Python's global ``random``.
 
-        The classes are drawn in the order in which they first occur, so one seed gives the
-        draws of upstream.
+        Classes are drawn in the order in which they first occur, so a seed gives the same draws
+        as upstream.
 
         Args:
             data_sources: lists of ``Datum``.
-            num_shots: images a class; below 1 the sources come back as they are.
-            repeat: fill up a class that has fewer images by drawing with replacement; if not
-                set, such a class gives all it has.
+            num_shots: images per class; below 1 the sources are returned unchanged.
+            repeat: draw with replacement where a class has fewer images; otherwise all images of
+                such a class are taken.
 
         Returns:
-            A list of ``Datum`` for one source, else one such list a source.
+            A list of ``Datum`` for one source, else one such list per source.
         """
         if num_shots < 1:
             return data_sources[0] if len(data_sources) == 1 else data_sources
@@ -207,7 +207,7 @@ class DatasetBase:
 
     @staticmethod
     def split_dataset_by_label(data_source: list[Datum]) -> dict[int, list[Datum]]:
-        """Label -> its images, labels in the order in which they first occur."""
+        """Return a dict from label to its images, in the order in which labels first occur."""
         groups: dict[int, list[Datum]] = defaultdict(list)
         for item in data_source:
             groups[item.label].append(item)
@@ -215,7 +215,7 @@ class DatasetBase:
 
     @staticmethod
     def split_dataset_by_domain(data_source: list[Datum]) -> dict[int, list[Datum]]:
-        """Domain -> its images, domains in the order in which they first occur."""
+        """Return a dict from domain to its images, in the order in which domains first occur."""
         groups: dict[int, list[Datum]] = defaultdict(list)
         for item in data_source:
             groups[item.domain].append(item)

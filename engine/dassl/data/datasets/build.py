@@ -1,4 +1,4 @@
-"""The data sets by name."""
+"""Register data sets and build them by name."""
 
 from __future__ import annotations
 

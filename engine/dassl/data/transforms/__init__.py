@@ -1,4 +1,4 @@
-"""Image transforms from ``cfg.INPUT``."""
+"""Build image transforms from ``cfg.INPUT``."""
 
 from .transforms import (
     AVAI_CHOICES,

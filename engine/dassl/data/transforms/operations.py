@@ -1,4 +1,4 @@
-"""The few operations that torchvision does not have."""
+"""Implement the few operations that torchvision lacks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torchvision.transforms import functional as F
 
 
 class RandomTranslation:
-    """Resize to ``size``; or, with probability ``p``, to 9/8 of it and crop ``size`` at random.
+    """Resize to ``size``, or with probability ``p`` to 9/8 of it and crop ``size`` at random.
 
     Args:
         size: height and width in pixels.
@@ -50,7 +50,7 @@ class Cutout:
 
 
 class GaussianNoise:
-    """With probability ``p`` add normal noise of the given mean and standard deviation."""
+    """Add normal noise of the given mean and standard deviation, with probability ``p``."""
 
     def __init__(self, mean: float = 0.0, std: float = 0.15, p: float = 0.5) -> None:
         self.mean = mean

@@ -1,4 +1,4 @@
-"""The transforms of training and test, in Dassl.pytorch's order whatever order is configured."""
+"""Build the transforms of training and test, in Dassl.pytorch's order in any case."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ Step = tuple[str, Any]  # what the log says, the transform
 
 
 def interpolation_mode(cfg: CfgNode) -> InterpolationMode:
-    """The mode named by INPUT.INTERPOLATION."""
+    """Return the mode named by INPUT.INTERPOLATION."""
     check_availability(cfg.INPUT.INTERPOLATION, INTERPOLATION_MODES, "INPUT.INTERPOLATION")
     return INTERPOLATION_MODES[cfg.INPUT.INTERPOLATION]
 
@@ -67,7 +67,7 @@ def build_transform(
         The transform, or ``None`` if INPUT.NO_TRANSFORM is set.
 
     Raises:
-        ValueError: an unknown name; the text has the nearest known one.
+        ValueError: a name is unknown; the message has the nearest known one.
     """
     if cfg.INPUT.NO_TRANSFORM:
         LOGGER.info("Note: no transform is applied!")
