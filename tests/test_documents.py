@@ -1,77 +1,30 @@
-"""What the README and CONTRIBUTING say is so: commands parse, files exist, the example runs."""
+"""The examples of the documents run: the library, a method of one's own, MMLoP in a checkout."""
 
+import ast
 import re
-import shlex
 import subprocess
-import sys
-from pathlib import Path
 
 import pytest
+import yaml
 from dassl.engine import TRAINER_REGISTRY
+from PIL import Image
 
+import prompting
 import trainers
-from experiment import cli
-
-ROOT = Path(cli.__file__).parents[1]
-PAGES = ("README.md", "CONTRIBUTING.md")
+from tests.docs.pages import ROOT, blocks, text
 
 
-def blocks(page: str, language: str) -> list[str]:
-    text = (ROOT / page).read_text()
-    found = re.findall(rf"^( *)```{language}\n(.*?)^ *```", text, re.MULTILINE | re.DOTALL)
-    return [re.sub(rf"^{indent}", "", body, flags=re.MULTILINE) for indent, body in found]
-
-
-def commands() -> list[str]:
-    lines = []
-    for page in PAGES:
-        for block in blocks(page, "bash"):
-            lines += block.replace("\\\n", " ").splitlines()
-    stripped = (line.split(" #")[0].strip() for line in lines)
-    return sorted({line for line in stripped if line and not line.startswith("#")})
-
-
-def test_there_are_commands():
-    assert {"make demo", "make test"} <= set(commands())
-
-
-@pytest.mark.parametrize("command", commands())
-def test_every_command_is_one_that_runs(command):
-    words = shlex.split(command)
-    while re.match(r"\w+=", words[0]):  # variables of the environment
-        words.pop(0)
-    if words[0] == "make":
-        makefile = (ROOT / "Makefile").read_text()
-        for target in words[1:]:
-            assert "=" in target or re.search(rf"^{target}:", makefile, re.MULTILINE), target
-    elif words[:2] == ["python", "train.py"]:
-        cli.setup_cfg(cli.parse_args(words[2:]))
-    elif words[:2] == ["python", "-m"] or words[0] == "python":
-        script = words[1:3] if words[1] == "-m" else words[1:2]
-        done = subprocess.run([sys.executable, *script, "--help"], cwd=ROOT, capture_output=True)
-        assert done.returncode == 0, done.stderr
-    elif words[0] == "bash":
-        done = subprocess.run(["bash", ROOT / words[1], "-h"], capture_output=True)
-        assert done.returncode == 0, done.stderr
-    else:
-        assert words[0] in ("export", "git", "cd", "pip", ".venv/bin/pip"), f"what is {words[0]}?"
-
-
-@pytest.mark.parametrize("page", PAGES)
-def test_links_and_named_files_exist(page):
-    text = (ROOT / page).read_text()
-    links = re.findall(r"\]\(([^)#]+)\)", text)
-    named = re.findall(r"`((?:\w+/)+[\w.]+\.(?:py|yaml|md|sh|json|txt))`", text)
-    for name in [link for link in links if "://" not in link] + named:
-        if not name.startswith("output/"):
-            assert (ROOT / name).exists(), name
-
-
-def test_the_readme_s_example_of_the_library_runs():
+def test_the_readme_s_example_of_the_library_runs(monkeypatch, tmp_path, capsys):
+    """With the demo's weights in place of OpenAI's."""
     (source,) = blocks("README.md", "python")
-    scope = {}
-    exec(compile(source, "README.md", "exec"), scope)
-    assert scope["logits"].shape == (5, 2)
+    assert 'load_backbone("ViT-B/16")' in source
+    load = prompting.load_backbone
+    monkeypatch.setattr(prompting, "load_backbone", lambda name: load("demo"))
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (90, 60), (200, 30, 30)).save("cat.jpg")
+    exec(compile(source, "README.md", "exec"), {})
+    (row,) = ast.literal_eval(capsys.readouterr().out.removeprefix("tensor(").rstrip(")\n"))
+    assert len(row) == 2 and sum(row) == pytest.approx(1, abs=1e-3)
 
 
 def test_the_example_method_runs(run, monkeypatch, tmp_path):
@@ -93,3 +46,41 @@ def test_the_example_method_runs(run, monkeypatch, tmp_path):
     finally:
         TRAINER_REGISTRY._obj_map.pop("Shallow", None)
     assert results["trainable_parameters"] == 4 * 128
+
+
+def test_what_a_checkout_copies_is_complete(tmp_path):
+    """The commands of docs/compatibility.md on a made-up checkout: no import is left out."""
+    block = text("docs/compatibility.md").partition("## MMLoP in your checkout")[2]
+    (script, *_) = re.findall(r"```bash\n(.*?)```", block, re.DOTALL)
+    for folder in ("trainers", "configs/trainers"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "train.py").write_text(
+        "import trainers.zsclip\n\n\ndef setup_cfg(args):\n    extend_cfg(cfg)\n"
+    )
+    environment = {"MMLOP": str(ROOT), "PATH": "/usr/bin:/bin"}
+    subprocess.run(["bash", "-euc", script], cwd=tmp_path, env=environment, check=True)
+    lines = (tmp_path / "train.py").read_text().splitlines()
+    assert lines[1] == "import trainers.mmlop" and lines[-1] == "    trainers.mmlop.add_config(cfg)"
+    copied = sorted(path.stem for path in (tmp_path / "trainers").glob("*.py"))
+    assert len(copied) <= 4
+    ours = {"benchmark", "datasets", "experiment", "prompting", "train", "trainers"}
+    for path in (tmp_path / "trainers").glob("*.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        found = {n.module for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)}
+        for module in (module for module in found if module.split(".")[0] in ours):
+            file = tmp_path / f"{module.replace('.', '/')}.py"
+            assert file.exists() or (file.with_suffix("") / "__init__.py").exists(), module
+
+
+def test_the_citation_is_that_of_the_readme():
+    content = yaml.safe_load(text("CITATION.cff"))
+    paper = content["preferred-citation"]
+    assert {"cff-version", "message", "title", "authors"} <= set(content)
+    bibtex = text("README.md").replace("{{MMLoP}", "MMLoP")
+    assert paper["title"] in bibtex
+    for author in paper["authors"]:
+        assert f"{author['family-names']}, {author['given-names']}" in bibtex
+
+
+def test_of_a_report_only_images_are_kept():
+    assert {path.suffix for path in (ROOT / "docs/report").rglob("*.*")} == {".png"}

@@ -33,7 +33,7 @@ def test_every_survival_test_is_in_the_table():
     backing = {name.partition("::")[2] for *_, name in ROW.findall(PAGE)}
     silent = {"test_the_handlers_are_put_back", "test_a_file_system_without_locks"}
     silent |= {"test_the_names_are_the_engine_s", "test_the_gradient_scaler_goes_on_where_it_was"}
-    for path in (ROOT / "tests" / "trainers").glob("test_survival_*.py"):
+    for path in (ROOT / "tests" / "experiment").glob("test_survival_*.py"):
         if path != Path(__file__):
             tests = {name for name in functions_in(path) if name.startswith("test_")}
             assert tests <= backing | silent, path
