@@ -14,7 +14,7 @@ smoke-test: $(READY)
 	$(BIN)/python -m benchmark.smoke_test
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 8
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -1,1 +1,1 @@
-"""Many runs and what comes of them; each run is one call of `train.py`."""
+"""Run many trainings and evaluations, each a call of `train.py`, and report what they found."""

@@ -22,7 +22,7 @@ FALLBACK = "base2new"  # settings of a method without a file for the protocol
 
 @dataclass(frozen=True)
 class Run:
-    """One call of train.py.
+    """Describe one call of train.py.
 
     Attributes:
         row: label of the row.
@@ -104,7 +104,7 @@ def settings(trainer: str, stem: str, shots: int) -> Path:
 
 
 def fits(trainer: str, stem: str) -> bool:
-    """Tell whether a method has settings for a protocol."""
+    """Return whether a method has settings for a protocol."""
     try:
         return settings(trainer, stem, 0).is_file()
     except FileNotFoundError:

@@ -34,9 +34,19 @@ ORDER = (
 )
 
 
+def comma(text: str) -> list[str]:
+    """Read a list of a command line, such as 1,2,3."""
+    return [part for part in text.split(",") if part]
+
+
+def numbers(text: str) -> list[int]:
+    """Read a list of numbers."""
+    return [int(part) for part in comma(text)]
+
+
 @dataclass(frozen=True)
 class Stage:
-    """One step of a protocol: the data sets (stems of configs/datasets) and the classes used."""
+    """Name the data sets (stems of configs/datasets) and the classes of one step."""
 
     datasets: tuple[str, ...]
     classes: str
@@ -44,7 +54,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Protocol:
-    """One table as data.
+    """Hold one table as data.
 
     Attributes:
         name: stem of its file.

@@ -15,12 +15,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import torch
 from dassl.utils import write_json
 from filelock import FileLock
 
 from benchmark import protocol as protocols
 from benchmark.plan import Run, expand
-from benchmark.protocol import Protocol
+from benchmark.protocol import Protocol, comma, numbers
 from benchmark.runner import Runner
 from benchmark.summary import findings, relative, workload_table
 from benchmark.worker import Call, Outcome
@@ -30,14 +31,6 @@ from experiment.run_state import examine
 from trainers import requires_training
 
 RETRY = "add --retry-failed"
-
-
-def comma(text: str) -> list[str]:
-    return [part for part in text.split(",") if part]
-
-
-def numbers(text: str) -> list[int]:
-    return [int(part) for part in comma(text)]
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -221,8 +214,6 @@ def chosen_gpus(asked: Sequence[str] | None) -> list[str]:
     """
     given = os.environ.get("CUDA_VISIBLE_DEVICES")
     if given is None:
-        import torch
-
         return list(asked or map(str, range(torch.cuda.device_count())))
     visible = comma(given)
     beyond = [number for number in asked or () if int(number) >= len(visible)]

@@ -47,7 +47,7 @@ class Active:
 
 @dataclass
 class Runner:
-    """Works through calls of train.py.
+    """Work through calls of train.py.
 
     Attributes:
         gpus: numbers of the GPUs to use, or [None]: the processes see what this one sees.

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+from experiment.exit_status import STOPPED
 from experiment.lock import InUse, claim
 
 BUSY = "busy"
@@ -27,7 +28,7 @@ BUSY = "busy"
 
 @dataclass(frozen=True)
 class Call:
-    """One call of train.py.
+    """Hold one call of train.py.
 
     Attributes:
         arguments: what follows `python train.py`.
@@ -48,12 +49,15 @@ class Call:
 
 @dataclass(frozen=True)
 class Outcome:
-    """`kind` is finished (now), skipped (finished before), failed or stopped, for a `reason`."""
+    """Say how a call ended.
+
+    `kind` is finished (now), skipped (finished before), failed or stopped, for a `reason`.
+    """
 
     folder: Path
     kind: str
     reason: str = ""
-    detail: str = ""  # the traceback of what nobody foresaw
+    detail: str = ""  # the traceback of an unexpected error
 
 
 def work(
@@ -67,7 +71,7 @@ def work(
         aside: set runs of another configuration aside instead of refusing them.
         alive: a pipe that ends when the runner does.
     """
-    # Or each process of a loader would be started again by this one's server, importing PyTorch.
+    # Or each process of a loader would be forked by this one's server, which imports PyTorch again.
     multiprocessing.set_start_method("fork", force=True)
     os.setpgid(0, 0)  # Ctrl-C reaches the runner alone, which then asks once for an orderly end
     if gpu is not None:
@@ -106,7 +110,7 @@ def _outcomes(calls: Sequence[Call], aside: bool) -> Iterator[Outcome]:
 
 def _groups(calls: Sequence[Call], aside: bool) -> list[tuple[str, list[Call]]]:
     """Return the trainings of a group, two or more at a time, that are new or at the same step."""
-    from experiment.run_state import latest
+    from experiment.run_state import latest  # imports clip: see _prepare
 
     groups = defaultdict(list)
     for call in calls:
@@ -125,7 +129,7 @@ def _perform(call: Call, aside: bool) -> Outcome:
 
 def _prepare(call: Call, aside: bool) -> Outcome | str:
     """Prepare a call: return its outcome if nothing is to be done, else "new" or "resumable"."""
-    # Imported here and below, for clip asks for GPUs: that must come after CUDA_VISIBLE_DEVICES.
+    # Imported in functions: clip asks for GPUs, which must come after CUDA_VISIBLE_DEVICES is set.
     from experiment.cli import expected
     from experiment.run_state import clear, examine
 
@@ -149,14 +153,14 @@ def _prepare(call: Call, aside: bool) -> Outcome | str:
 
 
 def _is_older(folder: Path, training: Path) -> bool:
-    """Tell whether a test is from before the training that lies there now."""
+    """Return whether a test is from before the training that lies there now."""
     tested, trained = (path / "results.json" for path in (folder, training))
     return trained.exists() and tested.stat().st_mtime < trained.stat().st_mtime
 
 
 def _make_room(call: Call, state: str) -> None:
     """Set aside a run of another configuration, and tests of prompts that are not there now."""
-    from experiment.run_state import ASIDE, set_aside
+    from experiment.run_state import ASIDE, set_aside  # imports clip: see _prepare
 
     old = [call.folder] if state == "changed" else []
     if call.trains and state != "resumable":
@@ -175,7 +179,7 @@ def refusal(folder: Path, differing: str) -> str:
 
 def _train(call: Call, state: str) -> Outcome:
     """Call `python train.py ...` in this process; its output is in the folder's log.txt."""
-    from experiment import cli
+    from experiment import cli  # imports clip: see _prepare
 
     arguments = _arguments(call, state)
     kind, reason, detail = _ending(cli.main, arguments)
@@ -189,7 +193,7 @@ def _train_together(calls: Sequence[Call], state: str) -> list[Outcome]:
 
     After a failure the others are left to be trained separately, and then report what is wrong.
     """
-    from experiment import cli
+    from experiment import cli  # imports clip: see _prepare
 
     kind, reason, detail = _ending(cli.main_multi_seed, [_arguments(call, state) for call in calls])
     finished = [call for call in calls if _is_finished(call)]
@@ -205,15 +209,13 @@ def _train_together(calls: Sequence[Call], state: str) -> list[Outcome]:
 
 def _ending(main: Callable[[Sequence], None], arguments: Sequence) -> tuple[str, str, str]:
     """Call a main of train.py; return the kind, reason and detail of an Outcome."""
-    from experiment.exit_status import STOPPED
-
-    said = io.StringIO()
-    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(said):
+    errors = io.StringIO()
+    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(errors):
         try:
             main(arguments)
         except SystemExit as error:
             if error.code:
-                lines = said.getvalue().strip().splitlines() or ["train.py said nothing"]
+                lines = errors.getvalue().strip().splitlines() or ["train.py printed nothing"]
                 kind = "stopped" if error.code == STOPPED else "failed"
                 return kind, f"{lines[-1]} (exit status {error.code})", ""
         except Exception as error:

@@ -1,4 +1,4 @@
-"""Tables, figures, a page and a verdict, from what many runs left behind."""
+"""Make tables, figures, a page and a verdict from what many runs left."""
 
 from benchmark.report.cli import main, report
 

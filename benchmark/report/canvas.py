@@ -1,4 +1,4 @@
-"""The look of the figures: colours, panels, legends, files."""
+"""Hold the look of the figures: colours, panels, legends, files."""
 
 import io
 import math
@@ -27,6 +27,7 @@ STYLE = {
     "axes.spines.top": False,
     "axes.titlecolor": INK,
     "axes.titlesize": 10,
+    "axes.grid": True,
     "font.size": 9,
     "grid.alpha": 0.15,
     "grid.color": INK,
@@ -43,7 +44,7 @@ STYLE = {
 
 @dataclass(frozen=True)
 class Figure:
-    """A drawn figure.
+    """Hold a drawn figure.
 
     Attributes:
         name: of its files.
@@ -59,7 +60,7 @@ class Figure:
 
     @property
     def demo(self) -> bool:
-        """It shows runs on the demo world."""
+        """Return whether it shows runs on the demo world."""
         return self.name.endswith("_demo")
 
 

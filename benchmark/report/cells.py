@@ -1,4 +1,4 @@
-"""The parts of a table: cells with a text and a value, headers, notes, sources, a verdict.
+"""Hold the parts of a table: cells with a text and a value, headers, notes, sources, a verdict.
 
 `benchmark.report.text` and `benchmark.report.html` write them.
 """
@@ -11,7 +11,7 @@ from benchmark.report.verdict import Verdict
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell: what people read, and what programs use.
+    """Hold one cell: what people read, and what programs use.
 
     Attributes:
         text: with deviation and number of seeds.
@@ -30,7 +30,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """A table with one header line; `sources` say where its published figures were read."""
+    """Hold a table with one header line; `sources` say where its published figures were read."""
 
     title: str
     header: list[str]
@@ -38,6 +38,11 @@ class Table:
     notes: list[str] = field(default_factory=list)
     sources: list[str] = field(default_factory=list)
     verdict: Verdict | None = None
+
+    @property
+    def words(self) -> list[bool]:
+        """Return for each column if it has words, not figures."""
+        return [all(cell.kind == "label" for cell in c) for c in zip(*self.rows, strict=True)]
 
 
 BLANK = Cell("")

@@ -1,4 +1,4 @@
-"""Tables, figures and a page of all runs below a folder: `python -m benchmark.report OUT`.
+"""Print tables, figures and a page of all runs below a folder: `python -m benchmark.report OUT`.
 
 Runs are those of `python -m benchmark.run`, of train.py by hand, and of the original code bases'
 train.py (their log.txt). Next to ours stand published figures, and under each table of the paper
@@ -12,7 +12,8 @@ from pathlib import Path
 
 from benchmark import protocol as protocols
 from benchmark.report.cells import Cell, Table
-from benchmark.report.collect import Collected, Results, collect, reported
+from benchmark.report.collect import Collected, collect, reported
+from benchmark.report.results import Results
 from benchmark.report.tables import tables
 from benchmark.report.text import FORMATS, write
 from benchmark.report.verdict import INSIDE, Verdict
@@ -42,29 +43,27 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("output", type=Path, metavar="OUT", help="folder of all runs")
     parser.add_argument(
         "--protocol",
-        type=_words,
+        type=protocols.comma,
         default=[],
         help=f"{', '.join(protocols.names())}; default: all that were run",
     )
     parser.add_argument(
-        "--seeds", type=_numbers, default=[], help="that there should be; default: the protocol's"
+        "--seeds",
+        type=protocols.numbers,
+        default=[],
+        help="expected; default: the protocol's",
     )
     parser.add_argument("--format", choices=FORMATS, default="terminal")
     parser.add_argument(
-        "--figures", type=_words, metavar="NAME[,NAME]", help="draw these, and print their paths"
+        "--figures",
+        type=protocols.comma,
+        metavar="NAME[,NAME]",
+        help="draw these, and print their paths",
     )
     parser.add_argument(
         "--check", action="store_true", help="exit with 1 unless every table's verdict is inside"
     )
     return parser
-
-
-def _words(text: str) -> list[str]:
-    return [part for part in text.split(",") if part]
-
-
-def _numbers(text: str) -> list[int]:
-    return [int(part) for part in _words(text)]
 
 
 def report(
@@ -76,7 +75,7 @@ def report(
         output: the folder of all runs.
         names: report these protocols, found or not; without names those of which there are runs.
         style: one of FORMATS.
-        seeds: that there should be; without any the protocol's.
+        seeds: expected; without any the protocol's.
 
     Raises:
         FileNotFoundError: nothing to report.
@@ -129,7 +128,7 @@ def gather(
     Args:
         results: all results.
         names: these protocols, found or not; without names those of which something was found.
-        seeds: that there should be; without any the protocol's.
+        seeds: expected; without any the protocol's.
     """
     both = [
         collect(protocols.load(name, demo), results, seeds)

@@ -1,145 +1,24 @@
-"""Find what runs left behind, and where it belongs in a protocol."""
+"""Bring together what was found of a protocol, and of other methods and seeds."""
 
-import json
-import logging
-import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmark.plan import Run, expand, fits
-from benchmark.protocol import Protocol, dataset_stems, select
-from benchmark.report.log_parser import read_logs
+from benchmark.protocol import Protocol, select
 from benchmark.report.metrics import Score, score
 from benchmark.report.published import entries
-from experiment.cli import expected
-from experiment.run_state import ASIDE, differences, fingerprint
+from benchmark.report.results import Result, Results, deviations
 from trainers import requires_training
-
-logger = logging.getLogger(__name__)
 
 Place = tuple[str, str, str, int]  # row, data set, classes, shots
 FROM_LOGS = " (logs)"  # after the name of a method that the original code base ran
 PAPER_BACKBONE = "ViT-B/16"
-# Keys of results.json that the report reads; a file that lacks one is another program's.
-KEYS = {
-    *("trainer", "dataset", "subsample", "shots", "seed", "accuracy", "correct", "total"),
-    *("trainable_parameters", "device", "seconds", "peak_memory_mb", "commit", "command", "config"),
-}
-
-
-@dataclass(frozen=True)
-class Result:
-    """One finished evaluation: its folder, and what is in its results.json."""
-
-    folder: Path
-    data: Mapping
-
-    @property
-    def accuracy(self) -> float:
-        return self.data["accuracy"]
-
-    @property
-    def command(self) -> str:
-        return shlex.join(["python", *self.data["command"]])
-
-    @property
-    def seconds(self) -> float:
-        return sum(self.data["seconds"].values())
-
-    @property
-    def of_runner(self) -> bool:
-        """Its folder is one of the runner's layout."""
-        return self.folder.parent.name.startswith("seed") and self.folder.name.startswith("t")
-
-
-class Results:
-    """All results below a folder.
-
-    A run of a protocol is found in its own folder, or anywhere else if its configuration is exactly
-    the protocol's: runs made by hand count as well.
-    """
-
-    def __init__(self, output: Path) -> None:
-        self.output = output
-        self.all = list(_find(output))
-        self.logs = read_logs(output)
-        self.used: set[Path] = set()
-        self._placed = {result.folder.resolve(): result for result in self.all}
-        self._by_hand = [result for result in self.all if not result.of_runner]
-
-    def of(self, run: Run) -> Result | None:
-        """Return the result of a run, or None where it is missing."""
-        placed = self._placed.get((self.output / run.folder).resolve())
-        return placed or next((r for r in self._by_hand if _is(r, run)), None)
-
-    @property
-    def others(self) -> list[Result]:
-        """What no table has used."""
-        return [result for result in self.all if result.folder not in self.used]
-
-
-def _find(output: Path) -> Iterator[Result]:
-    for path in sorted(output.rglob("results.json")):
-        if any(ASIDE.search(part) for part in path.relative_to(output).parts):
-            continue
-        data = _read(path)
-        if data is not None:
-            yield Result(path.parent, data)
-
-
-def _read(path: Path) -> Mapping | None:
-    """Return a results.json; a broken or foreign one is passed over with a warning."""
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-        lacking = KEYS - data.keys() if isinstance(data, dict) else KEYS
-        reason = f"it lacks {', '.join(sorted(lacking))}" if lacking else ""
-    except (OSError, ValueError) as error:
-        reason = f"it is no JSON ({error})"
-    if reason:
-        logger.warning("Passed over %s: %s.", path, reason)
-        return None
-    return data
-
-
-def _is(result: Result, run: Run) -> bool:
-    """Tell whether a result made by hand is what a run would be, and of the same prompts."""
-    data = result.data
-    found = (data["trainer"], data["seed"], dataset_stems().get(data["dataset"]))
-    if found != (run.trainer, run.seed, run.dataset) or deviations(run, result):
-        return False
-    if not requires_training(run.trainer):
-        return True
-    checkpoint = data.get("evaluated_checkpoint")
-    if checkpoint and not _is_final(checkpoint, data["config"]):
-        return False
-    if run.training is None:
-        return True
-    training = checkpoint and Path(checkpoint["path"]).parents[1] / "results.json"
-    before = _read(training) if training and training.exists() else None
-    if before is None:
-        return False  # nobody can tell what these prompts were trained on
-    return fingerprint(before["config"]) == fingerprint(_config(run.of_training()))
-
-
-def _is_final(checkpoint: Mapping, config: Mapping) -> bool:
-    """Tell whether these are the prompts that a training ends with, not those of some epoch."""
-    best = Path(checkpoint["path"]).name == "model-best.pth.tar"
-    return best or checkpoint["epoch"] == config["OPTIM"]["MAX_EPOCH"]
-
-
-def deviations(run: Run, result: Result) -> dict[str, tuple]:
-    """Return the keys in which a result's configuration is not the protocol's, with both values."""
-    return differences(result.data["config"], _config(run))
-
-
-def _config(run: Run) -> Mapping:
-    return expected(run.arguments("", Path("output")))
 
 
 @dataclass(frozen=True)
 class Collected:
-    """A protocol with what was found of it.
+    """Hold a protocol with what was found of it.
 
     Attributes:
         asked: the protocol as its file has it.
@@ -159,17 +38,17 @@ class Collected:
 
     @property
     def rows(self) -> list[str]:
-        """The rows of its tables, in order."""
+        """Return the rows of its tables, in order."""
         return list(dict.fromkeys(row for row, *_ in self.scores))
 
     @property
     def found(self) -> bool:
-        """There are results of it, be they another protocol's as well."""
+        """Return whether there are results of it, be they another protocol's as well."""
         return any(result for _, result in self.runs) or self.has_logs
 
     @property
     def has_logs(self) -> bool:
-        """Original code bases have run something of it."""
+        """Return whether original code bases have run something of it."""
         return any(row.endswith(FROM_LOGS) for row in self.rows)
 
     def trainings(self) -> list[tuple[Run, Result]]:
@@ -216,7 +95,7 @@ def _widen(protocol: Protocol, results: Results) -> Protocol:
     found = {result.data["trainer"] for result in results.all}
     if not protocol.varies:
         more = select(more, trainers=["all"])
-        order = {e.trainer or e.method: place for place, e in enumerate(entries("base2new"))}
+        order = {e["trainer"]: place for place, e in enumerate(entries("base2new"))}
         names = sorted(
             (t for t in more.rows if t in protocol.rows or (t in found and fits(t, more.config))),
             key=lambda t: (t in protocol.rows, requires_training(t), order.get(t, len(order)), t),

@@ -1,16 +1,16 @@
-"""Own and published figures of a protocol under the same keys: (data set, column).
+"""Bring own and published figures of a protocol under the same keys: (data set, column).
 
 Columns are base, new and HM in base-to-new tables, the number of shots in few-shot tables, and
 "accuracy" in transfer tables. Averages stand under AVERAGE and WITHOUT, which is without EuroSAT.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from benchmark.protocol import Protocol
 from benchmark.report.collect import FROM_LOGS, Collected
 from benchmark.report.metrics import Score, average, harmonic
-from benchmark.report.published import ACCURACY, AVERAGE, METRICS, Entry, Key, entries
+from benchmark.report.published import ACCURACY, AVERAGE, METRICS, Key, entries
 
 OUTLIER = "eurosat"  # swings by several points between seeds: averages are given without it too
 WITHOUT = "average without EuroSAT"
@@ -19,28 +19,27 @@ UNTRAINED = "0"  # shots of what is not trained: its figure holds at every numbe
 
 @dataclass(frozen=True)
 class Row:
-    """One of our rows: its scores, and what was published for it."""
+    """Hold one of our rows: its scores, and the published entry next to it."""
 
     label: str
     scores: Mapping[Key, Score]
-    entry: Entry | None = None
-    published: Mapping[Key, float] = field(default_factory=dict)
+    entry: dict | None
 
     def difference(self, key: Key) -> float | None:
         """Return ours minus the published figure; None where one is missing, or partial."""
-        own, theirs = self.scores.get(key), self.published.get(key)
+        own, theirs = self.scores.get(key), self.entry and self.entry["cells"].get(key)
         if own is None or own.mean is None or own.partial or theirs is None:
             return None
         return own.mean - theirs
 
 
 def rows_of(found: Collected) -> list[Row]:
-    """Return our rows with every score, averages too, and the published figures of each."""
-    rows, theirs = [], entries_of(found.protocol)
+    """Return our rows with every score, averages too, and what was published for each."""
+    rows = []
     for label in found.rows:
-        entry = _entry(theirs, label)
-        published = published_figures(entry, found.protocol) if entry else {}
-        rows.append(Row(label, _scores(found, label), entry, published))
+        name = label.removesuffix(FROM_LOGS)  # of the method, or a row of a study
+        theirs = [e for e in entries_of(found.protocol) if name in (e["trainer"], e["method"])]
+        rows.append(Row(label, _scores(found, label), theirs[0] if theirs else None))
     return rows
 
 
@@ -60,35 +59,32 @@ def averaged(protocol: Protocol) -> tuple[str, ...]:
     return (protocol.test if protocol.table == "transfer" else protocol.train).datasets
 
 
-def entries_of(protocol: Protocol) -> list[Entry]:
-    """Return published rows for a protocol; none on the demo world, which nobody else has seen."""
-    return [] if protocol.demo else entries(protocol.name)
+def entries_of(protocol: Protocol) -> list[dict]:
+    """Return published rows for a protocol, with what a table has of each under `cells`.
+
+    There is none on the demo world, which is ours alone.
+    """
+    rest, theirs = _groups(protocol).get(WITHOUT), []
+    for entry in [] if protocol.demo else entries(protocol.name):
+        cells = _at_all_shots(entry["figures"], protocol)
+        if rest and set(rest) <= entry.get("datasets", {}).keys():
+            scores = {key: Score(value, {}, 0) for key, value in cells.items()}
+            means = _averages(scores, rest)
+            cells |= {(WITHOUT, c): s.mean for c, s in means.items() if s.mean is not None}
+        theirs.append({**entry, "cells": cells})
+    return theirs
 
 
-def published_figures(entry: Entry, protocol: Protocol) -> dict[Key, float]:
-    """Return an entry's figures, with averages without EuroSAT computed where that can be."""
-    figures = _at_all_shots(entry.figures, protocol)
-    rest = [name for name in averaged(protocol) if name != OUTLIER]
-    if OUTLIER in averaged(protocol) and all(name in entry.datasets for name in rest):
-        scores = {key: Score(value, {}, 0) for key, value in figures.items()}
-        means = _averages(scores, rest)
-        figures |= {(WITHOUT, column): s.mean for column, s in means.items() if s.mean is not None}
-    return figures
-
-
-def _entry(theirs: Sequence[Entry], label: str) -> Entry | None:
-    """Return what was published for one of our rows: the same method, or an ablation's row."""
-    label = label.removesuffix(FROM_LOGS)
-    return next((entry for entry in theirs if label in (entry.trainer, entry.method)), None)
+def _groups(protocol: Protocol) -> dict[str, Sequence[str]]:
+    """Return the data sets of each average."""
+    names = averaged(protocol)
+    without = {WITHOUT: [name for name in names if name != OUTLIER]} if OUTLIER in names else {}
+    return {AVERAGE: names, **without}
 
 
 def _scores(found: Collected, label: str) -> dict[Key, Score]:
     scores = _at_all_shots(_per_dataset(found, label), found.protocol)
-    names = averaged(found.protocol)
-    averages = {AVERAGE: names}
-    if OUTLIER in names:
-        averages[WITHOUT] = tuple(name for name in names if name != OUTLIER)
-    for name, members in averages.items():
+    for name, members in _groups(found.protocol).items():
         means = _averages(scores, members)
         scores |= {(name, column): mean for column, mean in means.items()}
     return scores
@@ -105,8 +101,8 @@ def _per_dataset(found: Collected, label: str) -> dict[Key, Score]:
     if found.protocol.table == "few_shot":
         return {(d, str(k)): cell(d, train.classes, k) for d in train.datasets for k in shots}
     if found.protocol.table == "transfer":
-        scores = {(d, ACCURACY): cell(d, train.classes, shots[0]) for d in train.datasets}
-        return scores | {(d, ACCURACY): cell(d, test.classes, shots[0]) for d in test.datasets}
+        stages = [(name, stage.classes) for stage in (train, test) for name in stage.datasets]
+        return {(name, ACCURACY): cell(name, classes, shots[0]) for name, classes in stages}
     scores = {}
     for name in train.datasets:
         base, new = (cell(name, stage.classes, shots[0]) for stage in (train, test))

@@ -5,6 +5,7 @@ figure is drawn where there are runs for it, on real data or on the demo world.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -58,7 +59,6 @@ def figure1_parameters(group: Found) -> Drawn | None:
         key, title, label = PARAMETERS[name]
         axes.set(xscale="log", title=title, xlabel="trainable parameters", ylabel=label)
         axes.margins(y=0.14)
-        axes.grid(True)
         _published_points(axes, group[name], key)
         _own_points(axes, group[name], own, key)
         low, high = axes.dataLim.intervalx  # one point alone has no width
@@ -79,12 +79,13 @@ def _has_scores(rows: Sequence[Row], keys: Sequence[Key]) -> bool:
 
 def _published_points(axes: Axes, found: Collected, key: Key) -> None:
     for entry in entries_of(found.protocol):
-        if entry.method in parameters() and key in entry.figures:
-            point = (parameters()[entry.method][0], entry.figures[key])
+        method = entry["method"]
+        if method in parameters() and key in entry["figures"]:
+            point = (parameters()[method][0], entry["figures"][key])
             look = {"color": INK, "markerfacecolor": "none", "markersize": 5, "alpha": 0.7}
             axes.plot(*point, "o", zorder=4, **look)
             word = {"textcoords": "offset points", "ha": "center", "size": 7, "alpha": 0.7}
-            axes.annotate(entry.method, point, (0, 5), **word)
+            axes.annotate(method, point, (0, 5), **word)
 
 
 def _own_points(axes: Axes, found: Collected, rows: Sequence[Row], key: Key) -> None:
@@ -118,9 +119,10 @@ def figure3_up_projection(group: Found) -> Drawn | None:
         how = {"vmin": 0, "vmax": top, "aspect": "auto", "origin": "lower", "extent": edges}
         image = axes.imshow(up.numpy(), **how)
         axes.set(title=name, xlabel="token", ylabel="layer")
+        axes.grid(False)
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_locator(MaxNLocator(integer=True))
-    drawing.colorbar(image, ax=all_axes, label="norm of U over the rank")
+    drawing.colorbar(image, ax=all_axes, label="norm of U over the rank").ax.grid(False)
     caption = (
         "Magnitude of U, the up-projection that both towers share, by layer and prompt token: its "
         f"norm over the rank, mean over the seeds (up to {max(map(len, maps.values()))})."
@@ -128,18 +130,9 @@ def figure3_up_projection(group: Found) -> Drawn | None:
     return drawing, "base2new", caption
 
 
-def figure4_few_shot(group: Found) -> Drawn | None:
-    """Draw few-shot curves with ViT-B/16."""
-    return _few_shot(group.get("few_shot"))
-
-
-def figure5_few_shot_vit_b32(group: Found) -> Drawn | None:
-    """Draw few-shot curves with ViT-B/32."""
-    return _few_shot(group.get("few_shot_vit_b32"))
-
-
-def _few_shot(found: Collected | None) -> Drawn | None:
+def few_shot_curves(name: str, group: Found) -> Drawn | None:
     """Draw accuracy over the shots: the average, and a panel per data set."""
+    found = group.get(name)
     rows = rows_of(found) if found else []
     shots = [str(k) for k in found.protocol.shots] if found else []
     if not _has_scores(rows, [(AVERAGE, k) for k in shots]):
@@ -149,19 +142,17 @@ def _few_shot(found: Collected | None) -> Drawn | None:
     drawing, all_axes = panels(len(parts), *((2.9, 2.4) if len(parts) > 1 else (6, 3.8)), columns=4)
     for part, axes in zip(parts, all_axes, strict=True):
         _curves(axes, found, rows, part)
-        axes.set_title(part)
+        axes.set(title=part, xlabel="training images per class")
         axes.set_xscale("log", base=2)
         axes.set_xticks([int(k) for k in shots], shots)
-        axes.grid(True)
-    for axes in all_axes[-4:]:
-        axes.set_xlabel("training images per class")
-    drawing.supylabel("accuracy, all classes (%)", size=9)
+    for axes in all_axes[::4]:
+        axes.set_ylabel("accuracy, all classes (%)", size=8)
     legend(drawing, all_axes[0], columns=5 if len(parts) > 1 else 3)
     caption = (
         f"{found.protocol.title}. Filled: our runs, bars: standard deviation over the seeds; "
         "hollow: published; horizontal lines: nothing is trained."
     )
-    return drawing, found.protocol.name, caption
+    return drawing, name, caption
 
 
 def _curves(axes: Axes, found: Collected, rows: Sequence[Row], part: str) -> None:
@@ -171,9 +162,11 @@ def _curves(axes: Axes, found: Collected, rows: Sequence[Row], part: str) -> Non
         known = {k: s for k, s in sorted(known.items()) if s.mean is not None}
         _curve(axes, known, row.label, {"linestyle": "-", "zorder": 3, "markersize": 5, **look})
     for entry, look in zip(entries_of(found.protocol), each, strict=False):
-        known = {int(k): Score(v, {}, 0) for (name, k), v in entry.figures.items() if name == part}
+        known = {
+            int(k): Score(v, {}, 0) for (name, k), v in entry["figures"].items() if name == part
+        }
         how = {"linestyle": ":", "linewidth": 1, "markersize": 4, "markerfacecolor": "none"}
-        _curve(axes, known, f"{entry.method} (published)", {**how, **look})
+        _curve(axes, known, f"{entry['method']} (published)", {**how, **look})
 
 
 def _curve(axes: Axes, known: Mapping[int, Score], label: str, look: dict) -> None:
@@ -197,7 +190,6 @@ def training_curves(group: Found) -> Drawn | None:
         size = {"markersize": 4, "linewidth": 2 if name == "loss" else 1.2}
         axes.plot(list(values), list(values.values()), label=name, **size, **look)
     axes.set(yscale="log", xlabel="epoch", ylabel="mean over the epoch")
-    axes.grid(True)
     axes.yaxis.set_major_formatter(ScalarFormatter())
     axes.yaxis.set_minor_formatter(NullFormatter())
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -214,7 +206,10 @@ def training_curves(group: Found) -> Drawn | None:
 DRAWINGS: dict[str, tuple[Callable[[Found], Drawn | None], tuple[str, ...]]] = {
     "figure1_parameters": (figure1_parameters, tuple(PARAMETERS)),
     "figure3_up_projection": (figure3_up_projection, ("base2new",)),
-    "figure4_few_shot": (figure4_few_shot, ("few_shot",)),
-    "figure5_few_shot_vit_b32": (figure5_few_shot_vit_b32, ("few_shot_vit_b32",)),
+    "figure4_few_shot": (partial(few_shot_curves, "few_shot"), ("few_shot",)),
+    "figure5_few_shot_vit_b32": (
+        partial(few_shot_curves, "few_shot_vit_b32"),
+        ("few_shot_vit_b32",),
+    ),
     "training_curves": (training_curves, ("base2new",)),
 }

@@ -8,17 +8,20 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+import yaml
+
 from benchmark.protocol import dataset_stems
 
-ARGUMENTS, CONFIG = "** Arguments **", "** Config **"
+# Arguments and configuration are lines "key: value"; sections of the configuration are indented.
+ARGUMENT = re.compile(r"^(\w+): *(.*)$", re.MULTILINE)
+CONFIG = re.compile(r"^\*\* Config \*\*\n(?:\*+\n)?((?: *\w+:.*\n)+)", re.MULTILINE)
 COUNTS = re.compile(r"^\* total: ([\d,]+)\n\* correct: ([\d,]+)$", re.MULTILINE)
-BACKBONE = re.compile(r"^  BACKBONE:\n(?:    .*\n)*?    NAME: *(.*)$", re.MULTILINE)
 SHOTS_IN_PATH = re.compile(r"shots_(\d+)|_(\d+)shots")
 
 
 @dataclass(frozen=True)
 class Log:
-    """One evaluation that a log reports; data sets are stems of configs/datasets."""
+    """Hold one evaluation that a log reports; data sets are stems of configs/datasets."""
 
     path: Path
     trainer: str
@@ -45,48 +48,32 @@ def read_logs(output: Path) -> list[Log]:
 def read_log(path: Path) -> Log | None:
     """Return a log's run; None for another program, an unknown data set, or an unfinished run."""
     text = path.read_text(encoding="utf-8", errors="replace")
-    counts = list(COUNTS.finditer(text))
-    if ARGUMENTS not in text or CONFIG not in text or not counts:
+    printed, counts = CONFIG.search(text), COUNTS.findall(text)
+    if not printed or not counts:
         return None
-    arguments, config = text.split(CONFIG, 1)
-    name = _key(config, "NAME", "DATASET")
-    dataset = dataset_stems().get(name)
+    arguments = dict(ARGUMENT.findall(text[: printed.start()]))
+    try:
+        config = yaml.safe_load(printed[1])
+        data = {"SUBSAMPLE_CLASSES": "all", **config["DATASET"]}
+        trainer, backbone = config["TRAINER"]["NAME"], config["MODEL"]["BACKBONE"]["NAME"]
+    except (yaml.YAMLError, KeyError, TypeError):
+        return None
+    dataset = dataset_stems().get(data["NAME"])
     if dataset is None:
         return None
-    model = _key(arguments, "model_dir")
-    total, correct = (int(number.replace(",", "")) for number in counts[-1].groups())
+    # What was tested has only the folder of its training to say on what that was.
+    folder = Path(arguments.get("model_dir", ""))
+    known = [part for part in folder.parts if part in dataset_stems().values()]
+    shots = SHOTS_IN_PATH.search(str(folder))
+    total, correct = (int(number.replace(",", "")) for number in counts[-1])
     return Log(
         path=path,
-        trainer=_key(config, "NAME", "TRAINER"),
-        backbone=_backbone(config),
-        trained_on=_first_dataset(model) or dataset,
+        trainer=trainer,
+        backbone=backbone or "",
+        trained_on=known[0] if known else dataset,
         dataset=dataset,
-        classes=_key(config, "SUBSAMPLE_CLASSES", "DATASET") or "all",
-        shots=_shots(model) or int(_key(config, "NUM_SHOTS", "DATASET") or -1),
-        seed=int(_key(arguments, "seed") or -1),
+        classes=data["SUBSAMPLE_CLASSES"],
+        shots=int(shots[1] or shots[2]) if shots else data["NUM_SHOTS"],
+        seed=int(arguments.get("seed", -1)),
         accuracy=100.0 * correct / total,
     )
-
-
-def _key(text: str, key: str, section: str = "") -> str:
-    """Return the value of the first line `key: value`, in a section if one is named; or ""."""
-    if section:
-        start = re.search(rf"^{section}:\n((?: +.*\n)+)", text, re.MULTILINE)
-        text = start.group(1) if start else ""
-    found = re.search(rf"^ {{0,2}}{key}: *(.*)$", text, re.MULTILINE)
-    return found.group(1).strip() if found else ""
-
-
-def _backbone(config: str) -> str:
-    found = BACKBONE.search(config)
-    return found.group(1).strip() if found else ""
-
-
-def _first_dataset(folder: str) -> str:
-    known = set(dataset_stems().values())
-    return next((part for part in Path(folder).parts if part in known), "")
-
-
-def _shots(folder: str) -> int:
-    found = SHOTS_IN_PATH.search(folder)
-    return int(found.group(1) or found.group(2)) if found else 0

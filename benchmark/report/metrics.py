@@ -1,4 +1,4 @@
-"""The arithmetic of the tables: mean and deviation over seeds, averages, harmonic means.
+"""Do the arithmetic of the tables: mean and deviation over seeds, averages, harmonic means.
 
 The family's rules: accuracies are averaged over the seeds first, then over the data sets; the HM of
 an average is that of the averages. Deviations are those of the seeds' own figures.
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Score:
-    """One cell of a table, in percent.
+    """Hold one cell of a table, in percent.
 
     Attributes:
         mean: over the seeds found; None: nothing found.
@@ -27,13 +27,13 @@ class Score:
 
     @property
     def std(self) -> float | None:
-        """Sample standard deviation over the seeds; None for fewer than two."""
+        """Return the sample standard deviation over the seeds; None for fewer than two."""
         values = list(self.by_seed.values())
         return statistics.stdev(values) if len(values) > 1 else None
 
     @property
     def partial(self) -> bool:
-        """An average over some data sets only, which compares with no other."""
+        """Return whether it is an average over some data sets only."""
         return self.parts[0] < self.parts[1]
 
 

@@ -1,9 +1,8 @@
-"""Published figures with their sources, from `published.json`, which is read only here."""
+"""Read published figures with their sources from `published.json`; nothing else reads it."""
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from functools import cache, cached_property
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 PATH = Path(__file__).with_name("published.json")
@@ -15,53 +14,28 @@ UNITS = {"K": 1_000, "M": 1_000_000}
 Key = tuple[str, str]  # data set or AVERAGE, column
 
 
-@dataclass(frozen=True)
-class Entry:
-    """One row of a published table.
-
-    Attributes:
-        method: the name in the literature.
-        source: where it was read.
-        average: [base, new, HM], an accuracy, or shots to accuracy; as printed.
-        trainer: our registry name, where it is not `method`.
-        datasets: the same per data set (stems of configs/datasets), where known.
-        note: what to know about it.
-        checked_with: a second source that agrees.
-    """
-
-    method: str
-    source: str
-    average: list | float | Mapping
-    trainer: str = ""
-    datasets: Mapping = field(default_factory=dict)
-    note: str = ""
-    checked_with: str = ""
-
-    @cached_property
-    def figures(self) -> dict[Key, float]:
-        """Every figure of the row, by data set (or AVERAGE) and column."""
-        parts = {**self.datasets, AVERAGE: self.average}
-        return {(name, column): v for name in parts for column, v in _columns(parts[name])}
-
-
-def _columns(value: list | float | Mapping) -> list[tuple[str, float]]:
-    if isinstance(value, Mapping):
-        return list(value.items())
-    if isinstance(value, list):
-        return list(zip(METRICS, value, strict=True))
-    return [(ACCURACY, value)]
-
-
 @cache
 def _content() -> dict:
     return json.loads(PATH.read_text(encoding="utf-8"))
 
 
-def entries(table: str) -> list[Entry]:
-    """Return the rows of a published table by its protocol's name; none for an unknown one."""
-    reserved = ("about", "mismatches", "parameters")
-    rows = [] if table in reserved else _content().get(table, [])
-    return [Entry(**row) for row in rows]
+@cache
+def entries(table: str) -> list[dict]:
+    """Return the rows of a published table by its protocol's name; none for an unknown one.
+
+    Each has its `method`, `trainer` (our registry name), `source`, perhaps a `note`, and under
+    `figures` every figure by its Key; `average` and `datasets` are as the file has them.
+    """
+    rows = _content().get(table, [])
+    return [{"trainer": row["method"], **row, "figures": dict(_figures(row))} for row in rows]
+
+
+def _figures(row: dict) -> Iterator[tuple[Key, float]]:
+    for name, value in {**row.get("datasets", {}), AVERAGE: row[AVERAGE]}.items():
+        if isinstance(value, list):
+            value = dict(zip(METRICS, value, strict=True))
+        for column, figure in (value if isinstance(value, dict) else {ACCURACY: value}).items():
+            yield (name, column), figure
 
 
 def mismatches(table: str) -> list[tuple[str, str, str, float, float]]:
@@ -69,6 +43,7 @@ def mismatches(table: str) -> list[tuple[str, str, str, float, float]]:
     return [tuple(rest) for name, *rest in _content()["mismatches"] if name == table]
 
 
+@cache
 def parameters() -> dict[str, tuple[int, str]]:
     """Return trainable parameters at ViT-B/16 by method, as a number and as printed.
 
@@ -76,9 +51,7 @@ def parameters() -> dict[str, tuple[int, str]]:
     """
     found = {}
     for method, entry in _content()["parameters"].items():
-        printed = entry.get("printed")
-        if printed:
-            found[method] = (round(float(printed[:-1]) * UNITS[printed[-1]]), printed)
-        else:
-            found[method] = (entry["count"], f"{entry['count']:,}")
+        printed = entry.get("printed") or f"{entry['count']:,}"
+        unit = UNITS.get(printed[-1])
+        found[method] = (round(float(printed[:-1]) * unit) if unit else entry["count"], printed)
     return found

@@ -1,4 +1,4 @@
-"""The tables of a protocol: averages first, then data set by data set.
+"""Make the tables of a protocol: averages first, then data set by data set.
 
 Our rows come first, each followed by its difference to the published row, then all published rows.
 """
@@ -14,10 +14,9 @@ from benchmark.report.comparison import (
     columns_of,
     entries_of,
     named,
-    published_figures,
     rows_of,
 )
-from benchmark.report.published import AVERAGE, Entry, Key, mismatches, parameters
+from benchmark.report.published import AVERAGE, Key, entries, mismatches, parameters
 from benchmark.report.verdict import verdict
 
 GAP = "  minus"  # how the label of a line of differences begins
@@ -29,13 +28,10 @@ def tables(found: Collected) -> list[Table]:
     many = len(averaged(protocol))
     name = f"average over {many} data sets" if many > 1 else protocol.train.datasets[0]
     notes = [*_partial(rows, columns), *notes_of(found)]
-    sources = _sources(entries_of(protocol), protocol.name)
-    about = {"notes": notes, "sources": sources, "verdict": verdict(found)}
+    about = {"notes": notes, "sources": _sources(found), "verdict": verdict(found)}
     if protocol.table == "transfer":
-        header, lines = _by_dataset(found, rows, columns[0])
-        return [Table(protocol.title, header, lines, **about)]
-    header, lines = _averages(found, rows, columns)
-    made = [Table(f"{protocol.title}: {name}", header, lines, **about)]
+        return [Table(protocol.title, *_by_dataset(found, rows, columns[0]), **about)]
+    made = [Table(f"{protocol.title}: {name}", *_averages(found, rows, columns), **about)]
     for column in columns if len(protocol.columns) > 1 else ():
         scores = [row.scores.get((AVERAGE, column)) for row in rows]
         if any(score is not None and score.mean is not None for score in scores):
@@ -52,10 +48,9 @@ def _averages(
     if found.protocol.table == "few_shot":
         return header, lines
     counts = {row.label: count(found.parameters.get(row.label)) for row in rows}
-    theirs = entries_of(found.protocol)
-    for entry in theirs if not found.protocol.varies else ():
-        known = parameters().get(entry.method, (None,))
-        counts[_label(entry, theirs)] = count(*known)
+    if not found.protocol.varies:
+        for entry in entries_of(found.protocol):
+            counts[_label(found, entry)] = count(*parameters().get(entry["method"], (None,)))
     return [*header, "parameters"], [[*line, counts.get(line[0].text, BLANK)] for line in lines]
 
 
@@ -73,45 +68,40 @@ def _by_dataset(
 
 def _lines(found: Collected, rows: Sequence[Row], keys: Sequence[Key]) -> list[list[Cell]]:
     """Return our rows, each with its line of differences, then the published rows."""
-    theirs = entries_of(found.protocol)
     lines = []
     for row in rows:
         lines.append([Cell(row.label), *(own(row.scores.get(key)) for key in keys)])
         if row.entry:
             gaps = [difference(row.difference(key)) for key in keys]
-            lines.append([Cell(f"{GAP} {_mark(row.entry, theirs)}"), *gaps])
-    for entry in theirs:
-        figures = published_figures(entry, found.protocol)
-        cells = [published(figures.get(key)) for key in keys]
+            lines.append([Cell(f"{GAP} {_mark(found, row.entry)}"), *gaps])
+    for entry in entries_of(found.protocol):
+        cells = [published(entry["cells"].get(key)) for key in keys]
         if any(cell is not BLANK for cell in cells):
-            lines.append([Cell(_label(entry, theirs)), *cells])
+            lines.append([Cell(_label(found, entry)), *cells])
     return lines
 
 
-def _label(entry: Entry, theirs: Sequence[Entry]) -> str:
-    return f"{entry.method} {_mark(entry, theirs)}"
+def _label(found: Collected, entry: dict) -> str:
+    return f"{entry['method']} {_mark(found, entry)}"
 
 
-def _mark(entry: Entry, theirs: Sequence[Entry]) -> str:
-    """Return the number of an entry's source, as in [1]."""
-    return f"[{_numbers(theirs)[entry.source]}]"
+def _mark(found: Collected, entry: dict) -> str:
+    """Return the number of an entry's source, as in [1]: in the order of their first entries."""
+    sources = list(dict.fromkeys(each["source"] for each in entries(found.protocol.name)))
+    return f"[{sources.index(entry['source']) + 1}]"
 
 
-def _numbers(theirs: Sequence[Entry]) -> dict[str, int]:
-    """Number the sources in the order of their first entry."""
-    sources = dict.fromkeys(entry.source for entry in theirs)
-    return {source: number for number, source in enumerate(sources, 1)}
-
-
-def _sources(theirs: Sequence[Entry], table: str) -> list[str]:
+def _sources(found: Collected) -> list[str]:
     """Return where published figures were read, and what does not add up in them."""
-    sources = [f"[{number}] {source}" for source, number in _numbers(theirs).items()]
-    sources += [f"{entry.method}: {entry.note}" for entry in theirs if entry.note]
+    theirs = entries_of(found.protocol)
+    sources = list(dict.fromkeys(f"{_mark(found, entry)} {entry['source']}" for entry in theirs))
+    sources += [f"{entry['method']}: {entry['note']}" for entry in theirs if "note" in entry]
     wrong: dict[str, list[str]] = {}
-    for method, dataset, metric, printed, follows in mismatches(table) if theirs else ():
+    for method, dataset, metric, printed, follows in mismatches(found.protocol.name):
         note = f"{dataset} {metric} is printed {printed:.2f}, {follows:.2f} follows"
         wrong.setdefault(method, []).append(note)
-    return sources + [f"{method}: {'; '.join(notes)}." for method, notes in wrong.items()]
+    notes = [f"{method}: {'; '.join(notes)}." for method, notes in wrong.items()]
+    return sources + notes if theirs else []
 
 
 def notes_of(found: Collected) -> list[str]:

@@ -1,4 +1,4 @@
-"""The verdict on a table: do our figures agree with the published ones, cell by cell?
+"""Judge a table: do our figures agree with the published ones, cell by cell?
 
 It is about the protocol's own rows that have published figures. A cell counts once all seeds are
 there, an average once all data sets are.
@@ -6,7 +6,7 @@ there, an average once all data sets are.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from statistics import fmean
 
 from benchmark.report.collect import Collected
 from benchmark.report.comparison import WITHOUT, Row, named, rows_of
@@ -21,28 +21,9 @@ OTHER_SETTING, NONE = "not the paper's setting", "none"
 LISTED = 4  # cells or parts that a sentence names
 
 
-class Place(NamedTuple):
-    """Where a cell is."""
-
-    row: str
-    dataset: str
-    column: str
-
-    def __str__(self) -> str:
-        return ", ".join(filter(None, (self.row, self.dataset, self._words())))
-
-    @property
-    def part(self) -> str:
-        """The data set, with its number of shots."""
-        return f"{self.dataset}, {self._words()}" if self.column.isdigit() else self.dataset
-
-    def _words(self) -> str:
-        return "" if self.column == ACCURACY else named(self.column)
-
-
 @dataclass(frozen=True)
 class Verdict:
-    """The verdict on one protocol's table.
+    """Hold the verdict on one protocol's table.
 
     Attributes:
         state: inside, outside, incomplete, not the paper's setting, or none.
@@ -91,39 +72,41 @@ def _settings(found: Collected, rows: Sequence[Row]) -> tuple[list[str], list[st
 
 
 def _judge(rows: Sequence[Row], found: Collected, precision: Sequence[str]) -> Verdict:
-    gaps: dict[Place, float] = {}
-    missing: dict[str, tuple[set[str], set[int]]] = {}  # part to rows and seeds
-    places = [(row, Place(row.label, *key)) for row in rows for key in row.published]
-    places = [(row, place) for row, place in places if place.dataset != WITHOUT]
-    for row, place in places:
-        gap, score = row.difference(place[1:]), row.scores.get(place[1:])
+    gaps: dict[str, float] = {}  # in the order of the table
+    outside: list[str] = []
+    missing: dict[str, tuple[set[str], set[int]]] = {}  # data set to rows and seeds
+    cells = [(row, key) for row in rows for key in row.entry["cells"] if key[0] != WITHOUT]
+    for row, (dataset, column) in cells:
+        gap, score = row.difference((dataset, column)), row.scores.get((dataset, column))
         seeds = set(found.asked.seeds) - set(score.by_seed if score else ())
         if gap is None or seeds:
-            of_rows, of_seeds = missing.setdefault(place.part, (set(), set()))
-            of_rows.add(place.row)
+            part = ", ".join([dataset] + [named(column)] * column.isdigit())
+            of_rows, of_seeds = missing.setdefault(part, (set(), set()))
+            of_rows.add(row.label)
             of_seeds.update(seeds)
-        else:
-            gaps[place] = gap
-    ordered = sorted(gaps, key=lambda place: -abs(gaps[place]))
-    outside = [p for p in ordered if abs(gaps[p]) > tolerance(p.dataset) + 1e-9]
+            continue
+        place = ", ".join([row.label, dataset] + [named(column)] * (column != ACCURACY))
+        gaps[place] = gap
+        outside += [place] * (abs(gap) > tolerance(dataset) + 1e-9)
     state = INCOMPLETE if missing else OUTSIDE if outside else INSIDE
-    sizes = [abs(gaps[place]) for place in ordered]
-    mean = sum(sizes) / len(sizes) if sizes else None
-    sentences = [f"None of {len(places)} cells can be compared yet"]
-    if sizes:
-        part = f" of {len(places)}" * (len(sizes) < len(places))
+    sentences = [f"None of {len(cells)} cells can be compared yet"]
+    mean = largest = where = None
+    if gaps:
+        mean, where = fmean(map(abs, gaps.values())), max(gaps, key=lambda place: abs(gaps[place]))
+        part = f" of {len(cells)}" * (len(gaps) < len(cells))
         sentences = [
-            f"{len(sizes)}{part} cells compared: mean absolute difference {mean:.2f}, largest "
-            f"{gaps[ordered[0]]:+.2f} ({ordered[0]}); tolerances in points: {STATED}"
+            f"{len(gaps)}{part} cells compared: mean absolute difference {mean:.2f}, largest "
+            f"{gaps[where]:+.2f} ({where}); tolerances in points: {STATED}"
         ]
+        largest = abs(gaps[where])
     if missing:
         sentences.append(f"Missing: {_missing(missing, len(rows), found.asked.seeds)}")
     if outside:
-        sentences.append(f"Outside: {_listed([f'{p} {gaps[p]:+.2f}' for p in outside])}")
+        worst = sorted(outside, key=lambda place: -abs(gaps[place]))
+        sentences.append(f"Outside: {_listed([f'{p} {gaps[p]:+.2f}' for p in worst])}")
     sentences += [_listed(precision)] if precision else []
     text = f"{_begin(found, state)} {'. '.join(sentences)}."
-    largest, where = (sizes[0], str(ordered[0])) if sizes else (None, "")
-    return Verdict(state, text, len(sizes), len(places), mean, largest, where)
+    return Verdict(state, text, len(gaps), len(cells), mean, largest, where or "")
 
 
 def _begin(found: Collected, state: str) -> str:

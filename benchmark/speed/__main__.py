@@ -14,7 +14,6 @@ import logging
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ from PIL import Image
 from tabulate import tabulate
 from torch.utils.benchmark import Timer
 
-from benchmark.run import comma, numbers
+from benchmark.protocol import comma, numbers
 from benchmark.speed import side
 from benchmark.speed.compare import (
     OURS,
@@ -55,11 +54,8 @@ VIT_B16 = dict(  # the widths, layers and image size of OpenAI's
     context_length=77, vocab_size=49408, transformer_width=512, transformer_heads=8,
     transformer_layers=12,
 )  # fmt: skip
-# The option, the repository, and what a checkout of it holds.
-CHECKOUTS = (
-    ("against", "muzairkhattak/PromptSRC", "trainers/promptsrc.py"),
-    ("dassl", "KaiyangZhou/Dassl.pytorch", "dassl/engine/trainer.py"),
-)
+# A file that a checkout of PromptSRC holds, and one of upstream's Dassl.
+CHECKOUTS = {"against": "trainers/promptsrc.py", "dassl": "dassl/engine/trainer.py"}
 ROOT = CONFIGS.parent
 OUR_CONFIG = CONFIGS / "trainers" / "MMLoP" / "base2new.yaml"
 THEIR_CONFIG = "configs/trainers/PromptSRC/vit_b16_c2_ep20_batch4_4+4ctx.yaml"
@@ -94,10 +90,10 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
             parser.error(f"--measure {name} is unknown: choose {', '.join(MEASURES)}.")
     if (args.against is None) != (args.dassl is None):
         parser.error("--against and --dassl go together: PromptSRC runs on upstream's Dassl.")
-    for flag, repository, marker in CHECKOUTS if args.against else ():
-        folder = getattr(args, flag).expanduser().resolve()
+    for flag, marker in CHECKOUTS.items() if args.against else ():
+        folder = getattr(args, flag).resolve()
         if not (folder / marker).is_file():
-            parser.error(f"--{flag} {folder} holds no {marker}: pass a checkout of {repository}.")
+            parser.error(f"--{flag} {folder} is no such checkout: it holds no {marker}.")
         setattr(args, flag, folder)
     return args
 
@@ -120,26 +116,26 @@ def measure(args: argparse.Namespace, scratch: Path, classes: int, peak: float) 
                 yield measure_seeds(sides, classes, args.repeats, batch)
 
 
-def plans(args: argparse.Namespace, scratch: Path, classes: int) -> dict[str, side.Plan]:
-    """Return our side, and the reference where it is given."""
-    weights, size = scratch / "weights.pth", f"({args.size},{args.size})"
+def plans(args: argparse.Namespace, scratch: Path, classes: int) -> dict[str, dict]:
+    """Return the arguments of our Side, and of the reference's where it is given."""
+    weights = str(scratch / "weights.pth")
 
-    def plan(path: tuple[Path, ...], trainer: str, config: Path, words: list, pairs: list):
+    def plan(path: tuple[Path, ...], trainer: str, config: Path, words: list, pairs: list) -> dict:
         root = Path(tempfile.mkdtemp(dir=scratch))
         write_dataset(root, classes)  # for each side: upstream's loader writes into it
         words = ["--root", root, "--trainer", trainer, "--config-file", config, *words]
         words += ["--dataset-config-file", "configs/datasets/caltech101.yaml", "--no-train"]
         words += ["DATASET.SUBSAMPLE_CLASSES", "all", "DATALOADER.NUM_WORKERS", 0]
         words += [f"TRAINER.{trainer.upper()}.PREC", args.precision, *pairs]
-        fixed = (args.threads, args.precision, str(root))
-        return side.Plan(tuple(map(str, path)), tuple(map(str, words)), *fixed)
+        fixed = {"threads": args.threads, "precision": args.precision, "scratch": str(root)}
+        return {"path": [*map(str, path)], "words": [*map(str, words)], **fixed}
 
     words = ["--backbone", weights, "--debug"]
     found = {OURS: plan((ROOT,), "MMLoP", OUR_CONFIG, words, args.pairs)}
     if args.against:
-        pairs = ["INPUT.SIZE", size]
-        other = plan((args.against, args.dassl), "PromptSRC", THEIR_CONFIG, [], pairs)
-        found[REFERENCE] = replace(other, weights=str(weights))
+        path, pairs = (args.against, args.dassl), ["INPUT.SIZE", f"({args.size},{args.size})"]
+        other = plan(path, "PromptSRC", THEIR_CONFIG, [], pairs)
+        found[REFERENCE] = {**other, "weights": weights}
     return found
 
 
@@ -189,7 +185,12 @@ def run(args: argparse.Namespace, scratch: Path) -> dict:
     """Measure everything; --output is written after every part, so that nothing is lost."""
     args.size, records = write_weights(args.backbone, scratch / "weights.pth"), []
     peak = peak_rate(args.precision, args.threads)
-    content = {"about": ABOUT, "machine": machine(args, peak), "repeats": args.repeats}
+    machine = {
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else processor(),
+        **{name: getattr(args, name) for name in ("threads", "precision", "backbone", "pairs")},
+        **{"peak": peak, "versions": versions(), "commit": commit()},
+    }
+    content = {"about": ABOUT, "machine": machine, "repeats": args.repeats}
     for classes in args.classes:
         for found in measure(args, scratch, classes, peak):
             records.append(found)
@@ -202,44 +203,27 @@ def run(args: argparse.Namespace, scratch: Path) -> dict:
     return content
 
 
-def machine(args: argparse.Namespace, peak: float) -> dict:
-    """Return where and with what it was measured."""
-    return {
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else processor(),
-        "threads": args.threads,
-        "precision": args.precision,
-        "peak": peak,
-        "backbone": args.backbone,
-        "options": args.pairs,
-        "versions": versions(),
-        "commit": commit(),
-    }
-
-
 def text(content: Mapping) -> str:
     """Return the figures as tables."""
-    machine = {key: value for key, value in content["machine"].items() if key != "versions"}
-    rows = [_row(found) for found in content["records"]]
     tables = [
         f"Hours of training, {name}\n{tabulate(hours.items(), floatfmt=',.1f', missingval='-')}"
         for name, hours in content.get("projection", {}).items()
     ]
-    return "\n\n".join(
-        [str(machine), tabulate(rows, headers="keys", floatfmt=".4g"), *tables, content["about"]]
-    )
+    rows = tabulate(map(_row, content["records"]), headers="keys", floatfmt=".4g")
+    return "\n\n".join([str(content["machine"]), rows, *tables, content["about"]])
 
 
 def _row(found: Mapping) -> dict[str, Any]:
     """Return the cells of a record; "other" is the reference, or the seeds together."""
-    ours, other = found.get(OURS, {}), found.get(REFERENCE) or found.get(TOGETHER) or {}
-    row = {key: found.get(key) for key in ("what", "classes", "batch")}
-    row |= {"ours, s": ours.get("seconds"), "other, s": other.get("seconds", other.get("failed"))}
-    row |= {"ratio": found.get("ratio"), "needed, GFLOP": found.get("needed", 0) / 1e9 or None}
-    for name, each in (("ours", ours), ("other", other)):
-        memory = each.get("memory", {"peak": 0, "before": 0})
+    row = {key: found.get(key) for key in ("what", "classes", "batch", "ratio")}
+    row["needed, GFLOP"] = found.get("needed", 0) / 1e9 or None
+    other = found.get(REFERENCE, found.get(TOGETHER, {}))
+    for name, each in (("ours", found.get(OURS, {})), ("other", other)):
+        row[f"{name}, s"] = each.get("seconds", each.get("failed"))
         row[f"{name}, GFLOP"] = each.get("computes", 0) / 1e9 or None
+        memory = each.get("memory", {"peak": 0, "before": 0})
         row[f"{name}, MB"] = (memory["peak"] - memory["before"]) / 2**20 or None
-    return {**row, "of peak": ours.get("share_of_peak")}
+    return {**row, "of peak": found.get(OURS, {}).get("share_of_peak")}
 
 
 def main(argv: Sequence[str] | None = None) -> None:

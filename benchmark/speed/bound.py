@@ -1,5 +1,5 @@
-"""The arithmetic that no training step of MMLoP can do without: FLOPs of matrix products, 2 per
-multiply-add. It holds for any code that keeps weights and frozen text features between steps:
+"""Count the FLOPs of matrix products (2 per multiply-add) that no training step of MMLoP can do
+without. They hold for any code that keeps weights and frozen text features between steps:
 
 - the text tower is causal: of each class only its own tokens up to [EOT] are counted;
 - the last layer is asked for [EOT] and [CLS] alone; the other tokens give keys and values;

@@ -1,4 +1,4 @@
-"""Both sides of a speed comparison, asked in turn, and what is measured of them.
+"""Ask both sides of a speed comparison in turn, and record what is measured of them.
 
 A record is plain values: what, classes, and more of what was measured; for each side its seconds
 (the median), samples and more, or {"failed": why}; ratio, how many times as long the other takes.
@@ -26,7 +26,7 @@ class Sides:
         failed: why, by name.
     """
 
-    def __init__(self, plans: Mapping[str, side.Plan]) -> None:
+    def __init__(self, plans: Mapping[str, Mapping[str, Any]]) -> None:
         context = multiprocessing.get_context("spawn")
         self.failed: dict[str, str] = {}
         self.pools = {
@@ -58,9 +58,7 @@ class Sides:
     def record(self, what: str, classes: int, samples: Mapping[str, list], **more) -> dict:
         """Return what was measured, and as `ratio` how many times as long the other side takes."""
         found = {"what": what, "classes": classes, **more}
-        for name, each in samples.items():
-            values = [getattr(sample, "median", sample) for sample in each]
-            found[name] = {"seconds": median(values), "samples": values}
+        found |= {n: {"seconds": median(each), "samples": each} for n, each in samples.items()}
         found |= {name: {"failed": why} for name, why in self.failed.items()}
         if {OURS, REFERENCE} <= set(samples):
             found["ratio"] = found[REFERENCE]["seconds"] / found[OURS]["seconds"]
@@ -70,25 +68,22 @@ class Sides:
 def measure_start(sides: Sides, classes: int, repeats: int, cache: str) -> Iterator[dict]:
     """Measure the frozen text features and the whole trainer being built, with an empty cache on
     disk and a full one; the reference has none, and computes them again."""
-    cold, warm = [], []
-    for number in range(repeats):
-        cold.append(sides.ask("build", cache=f"{cache}-{number}"))
-        warm.append(sides.ask("build", cache=f"{cache}-{number}"))
-    for state, rounds in (("cold", cold), ("warm", warm)):
+    caches = [f"{cache}-{number}" for number in range(repeats)]
+    rounds = [[sides.ask("build", cache=folder) for _ in ("cold", "warm")] for folder in caches]
+    for state, answers in zip(("cold", "warm"), zip(*rounds, strict=True), strict=True):
         for part in ("frozen", "built"):
-            samples = {name: [each[name][part] for each in rounds] for name in sides.pools}
+            samples = {name: [each[name][part] for each in answers] for name in sides.pools}
             yield sides.record(f"{part}, {state}", classes, samples)
 
 
 def measure_seeds(sides: Sides, classes: int, repeats: int, batch: int) -> dict:
     """Measure a step of one of our seeds, and one of several together, without optimisers."""
-    one, several = [], []
+    samples = {OURS: [], TOGETHER: []}
     for _ in range(repeats):
-        for seeds, samples in ((1, one), (SEEDS, several)):
-            samples += sides.ask("gradients", only=OURS, batch=batch, seeds=seeds).values()
-    if len(several) < repeats:
+        for seeds, each in ((1, samples[OURS]), (SEEDS, samples[TOGETHER])):
+            each += sides.ask("gradients", only=OURS, batch=batch, seeds=seeds).values()
+    if OURS in sides.failed:
         return sides.record("seeds", classes, {}, batch=batch)
-    samples = {OURS: one, TOGETHER: several}
     found = sides.record("seeds", classes, samples, batch=batch, seeds=SEEDS)
     return {**found, "ratio": SEEDS * found[OURS]["seconds"] / found[TOGETHER]["seconds"]}
 

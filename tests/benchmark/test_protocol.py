@@ -212,7 +212,7 @@ def test_a_column_brings_its_training_along():
 
 
 @pytest.mark.parametrize(
-    ("name", "asked", "said"),
+    ("name", "asked", "message"),
     [
         ("base2new", {"datasets": ["mnist"]}, "base2new has no data set mnist: choose imagenet"),
         ("few_shot", {"shots": [3]}, "few_shot has no number of shots 3: choose 1, 2, 4, 8, 16"),
@@ -220,13 +220,13 @@ def test_a_column_brings_its_training_along():
         ("sensitivity_rank", {"trainers": ["CoOp"]}, "are variants of MMLoP: drop --trainers"),
     ],
 )
-def test_what_a_protocol_does_not_have_is_refused(name, asked, said):
-    with pytest.raises(ValueError, match=said):
+def test_what_a_protocol_does_not_have_is_refused(name, asked, message):
+    with pytest.raises(ValueError, match=message):
         select(load(name), **asked)
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (("title:", "titel:"), "unknown titel"),
         (("table: base2new", "table: 1"), 'table is "1": choose base2new'),
@@ -234,10 +234,10 @@ def test_what_a_protocol_does_not_have_is_refused(name, asked, said):
         (("[caltech101]", "[caltech]"), "there is no configs/datasets/caltech.yaml"),
     ],
 )
-def test_a_wrong_protocol_says_what_is_wrong(tiny_protocol, change, said):
+def test_a_wrong_protocol_says_what_is_wrong(tiny_protocol, change, message):
     path = Path(tiny_protocol)
     path.write_text(path.read_text().replace(*change))
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=message):
         load(tiny_protocol)
 
 

@@ -18,7 +18,9 @@ def dry(capsys, *words):
 
 
 def test_a_dry_run_prints_the_exact_commands(capsys):
-    lines, said = dry(capsys, "base2new", "--datasets", "dtd", "--seeds", "2", "OPTIM.LR", "0.01")
+    lines, printed = dry(
+        capsys, "base2new", "--datasets", "dtd", "--seeds", "2", "OPTIM.LR", "0.01"
+    )
     home = "out/dtd/base/shots_16/MMLoP/base2new/seed2"
     start = (
         "python train.py --root data --seed 2 --trainer MMLoP "
@@ -31,7 +33,7 @@ def test_a_dry_run_prints_the_exact_commands(capsys):
         f"{start}--output-dir {home}/test_new --eval-only --model-dir {home}/train "
         f"{shots} new OPTIM.LR 0.01",
     ]
-    table, _, last = said.strip().rpartition("\n")
+    table, _, last = printed.strip().rpartition("\n")
     assert last == "trainings: 1, evaluations: 2 (a training ends with one); none finished"
     # 24 of DTD's 47 classes, 16 shots, batches of 4, 30 epochs; 864 + 828 test images.
     assert table.splitlines()[-1].split() == [
@@ -40,11 +42,11 @@ def test_a_dry_run_prints_the_exact_commands(capsys):
 
 
 def test_several_protocols_at_once_share_their_trainings(capsys):
-    lines, said = dry(capsys, "domain_generalization", "cross_dataset")
+    lines, printed = dry(capsys, "domain_generalization", "cross_dataset")
     assert len(set(lines)) == len(lines) == 3 + 3 * 4 + 3 * 10
-    totals = [line.split()[-5:-3] for line in said.splitlines()[2:5]]
+    totals = [line.split()[-5:-3] for line in printed.splitlines()[2:5]]
     assert totals == [["3", "15"], ["3", "33"], ["3", "45"]]
-    assert said.splitlines()[4].startswith("all together")
+    assert printed.splitlines()[4].startswith("all together")
 
 
 def test_one_step_alone(capsys):
@@ -55,7 +57,7 @@ def test_one_step_alone(capsys):
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "printed"),
     [
         (["base2new", "OPTIM.LRR", "1"], 'Unknown key "OPTIM.LRR" in the command line'),
         (["base3new"], 'No protocol "base3new"'),
@@ -67,11 +69,11 @@ def test_one_step_alone(capsys):
         (["base2new", "--retry-failed"], "nothing to retry: out/failures.json lists no run"),
     ],
 )
-def test_wrong_words_end_in_one_sentence_before_any_run(words, said, capsys):
+def test_wrong_words_end_in_one_sentence_before_any_run(words, printed, capsys):
     with pytest.raises(SystemExit) as end:
         main([*words, "--root", "data", "--output", "out"])
     err = capsys.readouterr().err
-    assert end.value.code == 2 and err.startswith("benchmark.run: ") and said in err
+    assert end.value.code == 2 and err.startswith("benchmark.run: ") and printed in err
     assert len(err.strip().splitlines()) == 1
 
 

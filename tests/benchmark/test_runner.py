@@ -65,9 +65,9 @@ def test_runs_are_made_once_and_a_changed_one_is_refused_or_kept(words, tmp_path
     assert "2 finished" in capsys.readouterr().err
 
     assert go(words("--seeds", "1", epochs=2)) == 1 and results(output) == made
-    said = capsys.readouterr().err
-    assert "another configuration (OPTIM.MAX_EPOCH 1 there, 2 here)" in said
-    assert "--set-aside" in said and "2 of 2 runs failed" in said
+    printed = capsys.readouterr().err
+    assert "another configuration (OPTIM.MAX_EPOCH 1 there, 2 here)" in printed
+    assert "--set-aside" in printed and "2 of 2 runs failed" in printed
 
     assert go(words("--seeds", "1", "--set-aside", epochs=2)) == 0
     now = results(output)
@@ -90,9 +90,9 @@ def test_a_failing_run_does_not_stop_the_others(words, tmp_path, capsys):
         ["seed1", "test_new"],
     ]
     assert "is not finished" in failures[f"{home.relative_to(output)}/seed1/test_new"]["reason"]
-    said = capsys.readouterr().err
-    assert "2 of 4 runs failed" in said
-    assert "To repeat just these: add --retry-failed" in said
+    printed = capsys.readouterr().err
+    assert "2 of 4 runs failed" in printed
+    assert "To repeat just these: add --retry-failed" in printed
 
     (home / "seed1" / "train").unlink()
     assert go(words("--retry-failed")) == 0
@@ -112,7 +112,7 @@ def wait_for_checkpoint(output: Path) -> None:
         time.sleep(0.05)
 
 
-def test_interrupted_and_started_again_nothing_is_lost_or_done_twice(words, tmp_path):
+def test_interrupted_and_repeated_nothing_is_lost_or_done_twice(words, tmp_path):
     """SIGKILL in the middle of a training: it is resumed at its last epoch, once."""
     output = tmp_path / "out"
     flags = ("--seeds", "1", "--jobs", "1")
@@ -143,9 +143,9 @@ def test_an_interrupted_runner_says_how_to_resume(words, tmp_path):
     runner = start(words("--seeds", "1", epochs=500))
     wait_for_checkpoint(tmp_path)
     runner.send_signal(signal.SIGTERM)
-    said = runner.communicate(timeout=60)[1]
+    printed = runner.communicate(timeout=60)[1]
     assert runner.returncode == 130
-    assert "Interrupted. To resume, repeat the command." in said
+    assert "Interrupted. To resume, repeat the command." in printed
     assert not results(tmp_path / "out")
 
 
@@ -162,7 +162,7 @@ class Sender(list):
 
 
 class Alive:
-    """A runner that lives for ever."""
+    """A runner that lives forever."""
 
     def recv(self):
         time.sleep(60)
@@ -188,8 +188,8 @@ def test_prompts_of_another_training_are_not_tested(words, tmp_path, capsys):
     output = tmp_path / "out"
     assert go(words("--seeds", "1", "--only", "train")) == 0
     assert go(words("--seeds", "1", epochs=2)) == 1
-    said = capsys.readouterr().err
-    assert "is not finished, or of another configuration" in said
+    printed = capsys.readouterr().err
+    assert "is not finished, or of another configuration" in printed
     assert [Path(name).parent.name for name in results(output)] == ["train"]
 
 
@@ -328,7 +328,7 @@ def finish(folders):
         (folder / "results.json").write_text("{}")
 
 
-def test_those_at_the_same_step_go_on_together(trainings):
+def test_those_at_the_same_step_are_resumed_together(trainings):
     states = ["model.pth.tar-3", None, "model.pth.tar-3", "model.pth.tar-2", None]
     calls, asked = trainings(states, finish)
     outcomes = list(_outcomes(calls, False))
@@ -347,8 +347,8 @@ def test_what_a_group_leaves_unfinished_is_trained_apart(trainings, capsys):
     kinds = [(outcome.folder.parent.name, outcome.kind) for outcome in _outcomes(calls, False)]
     assert kinds == [("seed1", "finished"), ("seed2", "finished"), ("seed3", "finished")]
     assert asked == [["seed1", "seed2", "seed3"], ["seed2"], ["seed3"]]
-    said = capsys.readouterr().err.strip()
-    assert said.endswith(
+    printed = capsys.readouterr().err.strip()
+    assert printed.endswith(
         ": seed2, seed3 are trained separately. train.py: Seed 2: too much. (exit status 3)"
     )
 

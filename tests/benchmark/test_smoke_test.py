@@ -12,10 +12,10 @@ def test_a_small_smoke_test_ends_in_the_page(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(smoke_test, "SETTINGS", ["OPTIM.MAX_EPOCH", "1", "DATASET.NUM_SHOTS", "1"])
     output = tmp_path / "smoke"
     assert smoke_test.smoke_test(output, jobs=2) == 0
-    said = capsys.readouterr()
-    assert "trainings: 1, evaluations: 4" in said.err and "The smoke test took" in said.out
-    assert "58.33 (1)" in said.out  # zero-shot CLIP, as the README has it
-    assert "(1 of" not in said.out  # its seeds are all there should be
+    printed = capsys.readouterr()
+    assert "trainings: 1, evaluations: 4" in printed.err and "The smoke test took" in printed.out
+    assert "58.33 (1)" in printed.out  # zero-shot CLIP, as the README has it
+    assert "(1 of" not in printed.out  # its seeds are all there should be
     assert "IVLP" in (output / "report" / "index.html").read_text()
     records = [json.loads(path.read_text()) for path in output.rglob("results.json")]
     assert [record["total"] for record in records] == [960] * 4

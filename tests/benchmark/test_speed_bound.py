@@ -33,7 +33,7 @@ def trainer(tmp_path):
         "output-dir": tmp_path / "output",
     }
     words = [word for name, value in flags.items() for word in (f"--{name}", str(value))]
-    words += ["DATALOADER.NUM_WORKERS", "0"]
+    words += ["DATALOADER.NUM_WORKERS", "0", "INPUT.SIZE", "(48, 48)"]
     return build_trainer(cli.setup_cfg(cli.parse_args(words)))
 
 

@@ -55,6 +55,7 @@ def test_what_a_folder_holds(tmp_path, arguments):
     (folder / "config.yaml").write_text(config.dump())
     assert examine(folder, config).kind == "begun"
     (folder / "prompt_learner" / "checkpoint").write_text("model.pth.tar-1\n")
+    (folder / "prompt_learner" / "model.pth.tar-1").touch()
     assert examine(folder, config).kind == "resumable"
     other = expected([*arguments, "OPTIM.MAX_EPOCH", "7"])
     assert examine(folder, other).differing == "OPTIM.MAX_EPOCH 30 there, 7 here"

@@ -46,7 +46,7 @@ def group(words):
             for seed in SEEDS:
                 arguments = words(trainer, f"seed{seed}", *pairs, seed=seed)
                 args = cli.parse_args(arguments)
-                members.append(Member(["train.py", *arguments]))
+                members.append(Member())
                 with members[-1].at_work():
                     members[-1].trainer = cli.build(args, cli.setup_cfg(args))
         return members

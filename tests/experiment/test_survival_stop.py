@@ -1,4 +1,4 @@
-"""Stops by a signal: what is saved, what is said, and that its command goes on exactly."""
+"""Stops by a signal: what is saved, what is reported, and that the command resumes exactly."""
 
 import os
 import shlex
@@ -51,7 +51,7 @@ def test_a_signal_ends_the_step_saves_and_says_how_to_go_on(
         said = stopped(words(trainer, "cut"))
     saved = tmp_path / "cut" / "prompt_learner" / "model.pth.tar-1-2"
     assert said.startswith(f"train.py: Stopped by SIGINT. Saved is {saved}; resume with: python ")
-    command = shlex.split(said.partition("go on with: ")[2])
+    command = shlex.split(said.partition("resume with: ")[2])
     assert command[:4] == ["python", "train.py", "--resume", str(tmp_path / "cut")]
     cli.main(command[2:])
     same_end(tmp_path / "whole", tmp_path / "cut")

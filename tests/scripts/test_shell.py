@@ -12,7 +12,8 @@ import pytest
 
 from benchmark import run
 from benchmark.protocol import load
-from benchmark.report.collect import Results, collect
+from benchmark.report.collect import collect
+from benchmark.report.results import Results
 from experiment import cli
 
 FOLDER = Path(cli.__file__).parents[1] / "scripts" / "mmlop"

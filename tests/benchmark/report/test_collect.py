@@ -8,7 +8,8 @@ import pytest
 from benchmark.plan import expand
 from benchmark.protocol import load, select
 from benchmark.report.cli import gather
-from benchmark.report.collect import Results, collect, reported
+from benchmark.report.collect import collect, reported
+from benchmark.report.results import Results
 
 
 def dtd(seeds=(1,), **asked):
@@ -37,7 +38,7 @@ def test_runs_by_hand_count_where_they_are_the_protocol_s(tmp_path, result):
     path.write_text(json.dumps(data))
     assert scores(tmp_path) == {("MMLoP", "base"): 61.0, ("MMLoP", "new"): 62.0}
 
-    (tmp_path / "mine/base/results.json").unlink()  # now nobody knows what it was trained on
+    (tmp_path / "mine/base/results.json").unlink()  # now what it was trained on is not known
     assert scores(tmp_path) == {}
 
 

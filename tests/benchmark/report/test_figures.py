@@ -8,8 +8,9 @@ import torch
 from benchmark.plan import expand
 from benchmark.protocol import load, select
 from benchmark.report import canvas, figures
-from benchmark.report.collect import Results, collect
+from benchmark.report.collect import collect
 from benchmark.report.curves import loss_curves, up_projection
+from benchmark.report.results import Results
 
 LINE = (
     "epoch [{epoch}/2] batch [20/24] time 0.1 (0.1) data 0.0 (0.0) "
@@ -85,7 +86,7 @@ def test_every_figure_is_drawn_and_labelled(demo, tmp_path):
     for figure in drawn:
         assert figure.demo and figure.caption.endswith(".")
         assert figure.protocol in figures.DRAWINGS[figure.name.removesuffix("_demo")][1]
-        assert "published" not in figure.svg  # nobody else has seen the demo world
+        assert "published" not in figure.svg  # the demo world is ours alone
         for label in labels[figure.name]:
             assert f">{label}" in figure.svg, (figure.name, label)
         assert (tmp_path / "figures" / f"{figure.name}.png").read_bytes()[:4] == b"\x89PNG"

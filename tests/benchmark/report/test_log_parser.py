@@ -2,8 +2,9 @@ from pathlib import Path
 
 from benchmark.protocol import load
 from benchmark.report import main
-from benchmark.report.collect import Results, collect
+from benchmark.report.collect import collect
 from benchmark.report.log_parser import read_log, read_logs
+from benchmark.report.results import Results
 
 # What the original train.py prints, as far as it matters: arguments, configuration, results.
 LOG = """***************

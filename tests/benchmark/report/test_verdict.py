@@ -11,7 +11,7 @@ from benchmark.report.published import entries
 from benchmark.report.verdict import tolerance, verdict
 
 FIGURES = {
-    name: {entry.trainer or entry.method: entry.figures for entry in entries(name)}
+    name: {entry["trainer"]: entry["figures"] for entry in entries(name)}
     for name in ("base2new", "domain_generalization", "few_shot", "components")
 }
 

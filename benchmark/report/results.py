@@ -1,0 +1,164 @@
+"""Find what runs left in their folders, and whether it is what a protocol asks for."""
+
+import json
+import logging
+import re
+import shlex
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+
+from benchmark.plan import Run
+from benchmark.protocol import dataset_stems
+from benchmark.report.log_parser import read_logs
+from experiment.cli import expected
+from experiment.config import CONFIGS
+from experiment.run_state import ASIDE, differences, fingerprint
+from trainers import requires_training
+
+logger = logging.getLogger(__name__)
+
+# Keys of results.json that the report reads; a file that lacks one is another program's.
+KEYS = {
+    *("trainer", "dataset", "subsample", "shots", "seed", "accuracy", "correct", "total"),
+    *("trainable_parameters", "device", "seconds", "peak_memory_mb", "commit", "command", "config"),
+}
+
+
+@dataclass(frozen=True)
+class Result:
+    """Hold one finished evaluation: its folder, and what is in its results.json."""
+
+    folder: Path
+    data: Mapping
+
+    @property
+    def accuracy(self) -> float:
+        return self.data["accuracy"]
+
+    @property
+    def command(self) -> str:
+        return shlex.join(["python", *self.data["command"]])
+
+    @property
+    def seconds(self) -> float:
+        return sum(self.data["seconds"].values())
+
+    @property
+    def of_runner(self) -> bool:
+        """Return whether its folder is of the runner's layout."""
+        return self.folder.parent.name.startswith("seed") and self.folder.name.startswith("t")
+
+
+class Results:
+    """Hold all results below a folder.
+
+    A run of a protocol is found in its own folder, or anywhere else if its configuration is exactly
+    the protocol's: runs made by hand count as well.
+    """
+
+    def __init__(self, output: Path) -> None:
+        self.output = output
+        self.all = list(_find(output))
+        self.logs = read_logs(output)
+        self.used: set[Path] = set()
+        self._placed = {result.folder.resolve(): result for result in self.all}
+        self._by_hand = [result for result in self.all if not result.of_runner]
+
+    def of(self, run: Run) -> Result | None:
+        """Return the result of a run, or None where it is missing."""
+        placed = self._placed.get((self.output / run.folder).resolve())
+        return placed or next((r for r in self._by_hand if _is(r, run)), None)
+
+    @property
+    def others(self) -> list[Result]:
+        """Return what no table has used."""
+        return [result for result in self.all if result.folder not in self.used]
+
+
+def _find(output: Path) -> Iterator[Result]:
+    for path in sorted(output.rglob("results.json")):
+        if any(ASIDE.search(part) for part in path.relative_to(output).parts):
+            continue
+        data = _read(path)
+        if data is not None:
+            yield Result(path.parent, data)
+
+
+def _read(path: Path) -> Mapping | None:
+    """Return a results.json; a broken or foreign one is passed over with a warning."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        lacking = KEYS - data.keys() if isinstance(data, dict) else KEYS
+        reason = f"it lacks {', '.join(sorted(lacking))}" if lacking else ""
+    except (OSError, ValueError) as error:
+        reason = f"it is no JSON ({error})"
+    if reason:
+        logger.warning("Passed over %s: %s.", path, reason)
+        return None
+    return data
+
+
+def _is(result: Result, run: Run) -> bool:
+    """Return whether a result made by hand is what a run would be, and of the same prompts."""
+    data = result.data
+    found = (data["trainer"], data["seed"], dataset_stems().get(data["dataset"]))
+    if found != (run.trainer, run.seed, run.dataset) or deviations(run, result):
+        return False
+    if not requires_training(run.trainer):
+        return True
+    checkpoint = data.get("evaluated_checkpoint")
+    if checkpoint and not _is_final(checkpoint, data["config"]):
+        return False
+    if run.training is None:
+        return True
+    training = checkpoint and Path(checkpoint["path"]).parents[1] / "results.json"
+    before = _read(training) if training and training.exists() else None
+    if before is None:
+        return False  # what these prompts were trained on is not known
+    return fingerprint(before["config"]) == fingerprint(_config(run.of_training()))
+
+
+def _is_final(checkpoint: Mapping, config: Mapping) -> bool:
+    """Return whether these are the prompts that a training ends with, not those of some epoch."""
+    best = Path(checkpoint["path"]).name == "model-best.pth.tar"
+    return best or checkpoint["epoch"] == config["OPTIM"]["MAX_EPOCH"]
+
+
+def deviations(run: Run, result: Result) -> dict[str, tuple]:
+    """Return the keys in which a result's configuration is not the protocol's, with both values.
+
+    Seed, data set and folder apart, few runs of a table differ: each kind is compared once.
+    """
+    found, names = result.data["config"], {stem: name for name, stem in dataset_stems().items()}
+    dataset = {**found["DATASET"], "NAME": names[_like(run.dataset)]}
+    text = json.dumps({**found, "DATASET": dataset, "SEED": 1, "OUTPUT_DIR": ""}, sort_keys=True)
+    folders = {"folder": Path("run"), "training": run.training and Path("train")}
+    apart = {
+        "SEED": (found["SEED"], run.seed),
+        "DATASET.NAME": (found["DATASET"]["NAME"], names[run.dataset]),
+    }
+    return {
+        **_differences(replace(run, seed=1, dataset=_like(run.dataset), **folders), text),
+        **{key: (here, own) for key, (here, own) in apart.items() if here != own},
+    }
+
+
+@cache
+def _like(dataset: str) -> str:
+    """Return the first data set whose file has no other keys, its name apart."""
+
+    def keys(stem: str) -> str:
+        return re.sub("NAME:.*", "", (CONFIGS / "datasets" / f"{stem}.yaml").read_text())
+
+    return next(stem for stem in dataset_stems().values() if keys(stem) == keys(dataset))
+
+
+@cache
+def _differences(run: Run, config: str) -> dict[str, tuple]:
+    return differences(json.loads(config), _config(run))
+
+
+def _config(run: Run) -> Mapping:
+    return expected(run.arguments("", Path("output")))
