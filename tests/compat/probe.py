@@ -34,7 +34,8 @@ def build(settings: dict):
 def trainable_params(trainer) -> dict[str, Tensor]:
     """Parameters with gradients, ours by their names in the checkpoint; zero-shot CLIP has none."""
     model = getattr(trainer, "model", torch.nn.Module())
-    model = getattr(model, "learner", model)
+    if hasattr(trainer, "build_clip"):
+        model = model.prompt_learner
     return {n: p for n, p in model.named_parameters() if p.requires_grad and p.numel()}
 
 

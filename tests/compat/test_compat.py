@@ -100,7 +100,7 @@ def test_the_documented_commands_copy_all_that_mmlop_needs(module, tmp_path):
             "-c",
             "import train; from dassl.config import get_cfg_default as defaults\n"
             "train.extend_cfg = print\n"
-            "cfg = cli.setup_cfg(defaults())\n"
+            "cfg = train.setup_cfg(defaults())\n"
             "cfg.merge_from_file('configs/trainers/MMLoP/base2new.yaml')\n"
             "print(cfg.TRAINER.MMLOP.RANK, train.trainers.__file__)",
         ],

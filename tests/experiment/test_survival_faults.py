@@ -132,7 +132,7 @@ def test_a_data_folder_that_goes_away(words, ends, resumes, tiny_root, tmp_path,
     with monkeypatch.context() as patch:
         before_epoch(patch, 2, lambda: shutil.rmtree(root))
         said = ends(5, words("CoOp", "cut", *NOT_KEPT, root=root))
-    assert f"No image at {root}" in said and "model.pth.tar-1; go on with" in said
+    assert f"No image at {root}" in said and "model.pth.tar-1; resume with" in said
     refused = ends(2, words("CoOp", "cut", *NOT_KEPT, root=root, resume=tmp_path / "cut"))
     assert "which is not a folder; set it with --root" in refused
     resumes(root=tiny_root)
@@ -229,7 +229,7 @@ def test_memory_that_is_used_up(words, ends, monkeypatch):
     monkeypatch.setattr(PromptTrainer, "forward_backward", exhausted)
     said = ends(5, words("CoOp", "cut"))
     assert "The memory is used up (CUDA out of memory." in said
-    assert "lower DATALOADER.TRAIN_X.BATCH_SIZE. Nothing was saved yet; start again with" in said
+    assert "lower DATALOADER.TRAIN_X.BATCH_SIZE. Nothing was saved yet; run again: " in said
 
 
 def test_a_loader_s_process_that_is_killed(words, ends, monkeypatch):
@@ -360,7 +360,7 @@ def test_a_finished_run_is_finished(words, ends, tmp_path):
     said = ends(2, words("CoOp", "run", resume=tmp_path / "run"))
     assert "is finished: its figures are in results.json" in said
     said = ends(2, words("CoOp", "run"))
-    assert "holds a run already" in said and "or --overwrite to delete it and start anew" in said
+    assert "holds a run already" in said and "or --overwrite to delete it and begin again" in said
     assert before == {path: path.read_bytes() for path in (tmp_path / "run").rglob("model*")}
 
 
@@ -376,7 +376,7 @@ def test_overwrite_is_the_word(words, ends, tmp_path):
     assert (folder / "notes.txt").read_text() == "mine"
 
     said = ends(2, words("CoOp", "run", "--overwrite", resume=folder))
-    assert "--resume goes on with a training run: drop it, or --overwrite" in said
+    assert "--resume resumes a training run: drop it, or --overwrite" in said
     said = ends(2, words("CoOp", "run", "--eval-only", "--overwrite", model_dir=folder))
     assert "holds the prompts to evaluate: pass another --output-dir" in said
     (tmp_path / "home").mkdir()

@@ -64,7 +64,7 @@ def test_a_signal_while_validating(words, stopped, same_end, tmp_path, monkeypat
     with monkeypatch.context() as patch:
         send(patch, "test", 1)
         said = stopped(words("PromptSRC", "cut", *best))
-    assert "model.pth.tar-0-4; go on with" in said
+    assert "model.pth.tar-0-4; resume with" in said
     cli.main(words("PromptSRC", "cut", *best, resume=tmp_path / "cut"))
     same_end(tmp_path / "whole", tmp_path / "cut")
 
@@ -73,7 +73,7 @@ def test_a_signal_in_the_final_evaluation(words, stopped, tmp_path, monkeypatch)
     with monkeypatch.context() as patch:
         send(patch, "test", 1)
         said = stopped(words("CoOp", "cut"))
-    assert "model.pth.tar-2; go on with" in said
+    assert "model.pth.tar-2; resume with" in said
     assert not (tmp_path / "cut" / "results.json").exists()
     cli.main(words("CoOp", "cut", resume=tmp_path / "cut"))
     assert (tmp_path / "cut" / "results.json").exists()
@@ -84,7 +84,7 @@ def test_a_signal_before_the_first_step(words, stopped, tmp_path, monkeypatch):
         send(patch, "build_model", 1)
         said = stopped(words("CoOp", "cut"))
     assert "Stopped by SIGTERM. Nothing was saved yet; run again: python train.py" in said
-    cli.main(shlex.split(said.partition("start again with: ")[2])[2:])
+    cli.main(shlex.split(said.partition("run again: ")[2])[2:])
     assert (tmp_path / "cut" / "results.json").exists()
 
 
