@@ -35,6 +35,6 @@ def test_the_demo_s_runs_end_in_its_table(tmp_path, monkeypatch, capsys, pretend
         "IVLP 62.00 ± 1.00 (3)",
         "MMLoP 62.00 ± 1.00 (3)",
     ]
-    assert "missing" not in out and "OPTIM.MAX_EPOCH is 15" in out
+    assert "missing" not in out and "OPTIM.MAX_EPOCH is 12" in out
     assert "held earlier runs: they are now in" in out
     assert len(list(tmp_path.glob("demo-*/earlier"))) == 1
