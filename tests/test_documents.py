@@ -80,7 +80,3 @@ def test_the_citation_is_that_of_the_readme():
     assert paper["title"] in bibtex
     for author in paper["authors"]:
         assert f"{author['family-names']}, {author['given-names']}" in bibtex
-
-
-def test_of_a_report_only_images_are_kept():
-    assert {path.suffix for path in (ROOT / "docs/report").rglob("*.*")} == {".png"}
