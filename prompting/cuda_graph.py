@@ -59,7 +59,7 @@ class CUDAGraphStep:
                 function(*self.inputs)
         torch.cuda.current_stream().wait_stream(side)
         graph = torch.cuda.CUDAGraph()
-        # The loader's thread, which pins memory, may go on meanwhile.
+        # The loader's thread, which pins memory, may run meanwhile.
         with torch.cuda.graph(graph, capture_error_mode="thread_local"):
             self.outputs = function(*self.inputs)
         return graph.replay

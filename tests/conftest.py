@@ -55,7 +55,7 @@ def shared_data() -> Path:
 
 
 def build_clip(layers: int = 4, seed: int = 0) -> CLIP:
-    """Text width 128 (2 heads), image width 192 (3 heads), joint width 32, pictures of 32 x 32."""
+    """Text width 128 (2 heads), image width 192 (3 heads), joint width 32, images of 32 x 32."""
     torch.manual_seed(seed)
     model = CLIP(
         embed_dim=32,

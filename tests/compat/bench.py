@@ -70,12 +70,12 @@ class Outcome:
 
 
 class Bench:
-    """Writes the weights once, the data anew for each process."""
+    """Writes the weights once, the data again for each process."""
 
     def __init__(self, scratch: Path) -> None:
         self.scratch = scratch
         self.count = 0
-        # MaPLe's trainer is written for the widths of ViT-B/16, and for pictures of 224 x 224.
+        # MaPLe's trainer is written for the widths of ViT-B/16, and for images of 224 x 224.
         wide = clip_state(text=512, vision=768, joint=64, layers=2, patch=56, side=224)
         self.wide = scratch / "wide.pt"
         save_archive(wide, 224, self.wide)
@@ -98,7 +98,7 @@ class Bench:
 
         Args:
             runs: "{}" in an argument stands for the output folder of the first run.
-            folder: that of an earlier process, to go on in; None: a new one with new data.
+            folder: that of an earlier process, to resume in; None: a new one with new data.
 
         Raises:
             Failed: the process failed, or took too long.

@@ -4,7 +4,7 @@
         --promptsrc PromptSRC --dassl Dassl.pytorch
 
 Nothing in the checkouts is changed and nothing is downloaded: CLIP's weights are random and small,
-the data set has 24 pictures. Each check runs in processes of its own and prints one line, with what
+the data set has 24 images. Each check runs in processes of its own and prints one line, with what
 was put in from outside in brackets; the exit status is 1 if any failed. Without a checkout its
 checks are left out. docs/compatibility.md says what the checks do.
 """

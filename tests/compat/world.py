@@ -19,7 +19,7 @@ def clip_state(
 
     Args:
         text, vision, joint: widths; those of the towers are multiples of 64.
-        patch, side: of a patch and of the picture, pixels.
+        patch, side: of a patch and of the image, pixels.
     """
     generator = torch.Generator().manual_seed(seed)
 
@@ -89,7 +89,7 @@ def write_dataset(root: Path, images: int = 2) -> None:
             for index in range(images):
                 path = f"{name}/{part}_{index}.png"
                 pixels = torch.randint(256, (6, 6, 3), generator=generator, dtype=torch.uint8)
-                picture = Image.fromarray(pixels.numpy()).resize((48, 40))
-                picture.save(folder / path)
+                image = Image.fromarray(pixels.numpy()).resize((48, 40))
+                image.save(folder / path)
                 entries.append([path, label, name])
     (root / "caltech-101" / "split_zhou_Caltech101.json").write_text(json.dumps(split))

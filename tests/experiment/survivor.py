@@ -11,7 +11,7 @@ from experiment import cli
 
 def run(arguments, said):
     """train.py with these arguments; what it says goes to the file `said`."""
-    # As in a process of the shell; else the loader's would import PyTorch anew, every epoch.
+    # As in a process of the shell; else the loader's would import PyTorch again, every epoch.
     multiprocessing.set_start_method("fork", force=True)
     with (
         open(said, "w") as file,

@@ -1,4 +1,4 @@
-"""Seeds stepped together: each run comes out as it does alone, and is cut and goes on as alone."""
+"""Seeds stepped together: each run comes out as it does alone, and is cut and resumes as alone."""
 
 import json
 import re
@@ -235,7 +235,7 @@ def interrupt(monkeypatch, number):
 def test_a_signal_stops_all_at_the_same_step(
     calls, same_end, tmp_path, monkeypatch, capsys, trainer
 ):
-    """Whosever update it comes in, all finish the next step. They go on together, to the same
+    """Whosever update it comes in, all finish the next step. They resume together, to the same
     bits, or apart."""
     cli.main_multi_seed(calls(trainer, "whole"))
     for name, number in (("cut", 11), ("apart", 12)):

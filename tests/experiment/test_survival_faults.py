@@ -15,7 +15,7 @@ from experiment import cli
 from experiment import lock as locks
 from trainers.base import PromptTrainer
 
-NOT_KEPT = ("DATALOADER.CACHE_MB", "0")  # every image is opened anew
+NOT_KEPT = ("DATALOADER.CACHE_MB", "0")  # every image is opened again
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def ends(capsys):
 
 @pytest.fixture
 def resumes(words, same_end, tmp_path):
-    """Assert that the run "cut" goes on, and ends like one that was never disturbed."""
+    """Assert that the run "cut" resumes, and ends like one that was never disturbed."""
 
     def call(*arguments, **flags):
         cli.main(words("CoOp", "whole", *arguments))
@@ -98,7 +98,7 @@ def test_a_read_only_output_folder(words, ends, tmp_path):
 
 
 def test_an_image_that_goes_missing(words, ends, tiny_root, tmp_path, monkeypatch):
-    """Found when it is opened; put back, the run goes on."""
+    """Found when it is opened; put back, the run resumes."""
     root = tmp_path / "data"
     shutil.copytree(tiny_root, root)
     images = sorted(root.glob("caltech-101/*/face/train_*.jpg"))
@@ -161,7 +161,7 @@ def test_other_training_images_than_at_the_beginning(words, ends, tmp_path):
 
 
 def test_a_damaged_checkpoint(words, ends, resumes, tmp_path, monkeypatch):
-    """Told before data or models are loaded, with the one before it; deleted, the run goes on."""
+    """Refused before data or models are loaded, with the one before it; deleted, the run resumes."""
     with monkeypatch.context() as patch:
         before_epoch(patch, 3, lambda: 1 / 0)
         ends(1, words("CoOp", "cut", "OPTIM.MAX_EPOCH", "3"))

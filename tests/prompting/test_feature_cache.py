@@ -45,7 +45,7 @@ def look_up(compute=value) -> torch.Tensor:
 
 
 def must_not_compute():
-    raise AssertionError("computed anew")
+    raise AssertionError("computed again")
 
 
 def test_the_second_time_is_read_and_the_same(tiny_backbone, folder, computed, caplog):

@@ -7,7 +7,7 @@ from prompting.image_encoder import embed_image
 
 
 def reference(model, image, prompts):
-    """One picture, tokens first, through CLIP's own modules."""
+    """One image, tokens first, through CLIP's own modules."""
     visual = model.visual
     depth, count, _ = prompts.shape
     x = visual.conv1(image[None]).flatten(2).permute(2, 0, 1)
