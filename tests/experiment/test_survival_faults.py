@@ -161,7 +161,7 @@ def test_other_training_images_than_at_the_beginning(words, ends, tmp_path):
 
 
 def test_a_damaged_checkpoint(words, ends, resumes, tmp_path, monkeypatch):
-    """Refused before data or models are loaded, with the one before it; deleted, the run resumes."""
+    """Refused before data or models are loaded, naming the one before; deleted, the run resumes."""
     with monkeypatch.context() as patch:
         before_epoch(patch, 3, lambda: 1 / 0)
         ends(1, words("CoOp", "cut", "OPTIM.MAX_EPOCH", "3"))
