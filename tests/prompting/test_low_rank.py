@@ -1,7 +1,15 @@
 import pytest
 import torch
+from clip.model import CLIP
 
-from prompting import ArgumentError, FullRankPrompts, InitialPrompts, LowRankPrompts
+from prompting import (
+    ArgumentError,
+    Backbone,
+    FullRankPrompts,
+    InitialPrompts,
+    LowRankPrompts,
+    tower_widths,
+)
 
 VIT_B_16 = {"depths": (9, 9), "tokens": (4, 4), "widths": (512, 768)}
 
@@ -27,6 +35,17 @@ def test_parameter_counts_at_vit_b_16_shapes():
     assert count(low_rank(rank=2, **VIT_B_16)) == 2 * 11_556
     independent = InitialPrompts(torch.zeros(9, 4, 512), torch.zeros(9, 4, 768))
     assert count(FullRankPrompts(independent)) == 46_080
+
+
+@pytest.mark.parametrize("patch", [16, 32])
+def test_parameter_counts_follow_from_the_towers(patch):
+    """ViT-B/32, of table 6, has the widths of ViT-B/16: only its patches are larger."""
+    with torch.device("meta"):  # shapes without memory
+        model = CLIP(512, 224, 12, 768, patch, 77, 49408, 512, 8, 12)
+    backbone = Backbone(model, f"ViT-B/{patch}", "", "fp32", torch.device("meta"))
+    for depth, expected in ((9, 11_556), (3, 3_852)):
+        module = low_rank(depths=(depth, depth), widths=tower_widths(backbone))
+        assert count(module) == expected
 
 
 @pytest.mark.parametrize("shared", [True, False])
