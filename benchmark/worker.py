@@ -224,7 +224,10 @@ def _ending(main: Callable[[Sequence], None], arguments: Sequence) -> tuple[str,
 
 
 def _is_finished(call: Call) -> bool:
-    return (call.folder / "results.json").exists()
+    # Imported here, because clip asks for GPUs at import.
+    from experiment.run_state import is_finished
+
+    return is_finished(call.folder)
 
 
 def _arguments(call: Call, state: str) -> list[str]:

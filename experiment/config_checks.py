@@ -116,7 +116,7 @@ RULES: dict[str, Rule] = {
     "TRAIN.PRINT_FREQ": at_least(1),
     "TEST.EVALUATOR": one_of(("Classification",)),
     "TRAINER.IVLP.N_CTX*": at_least(0),  # MaPLe's files say 0 where the depth is 0
-    "TRAINER.MMLOP.INIT": only("normal", "the paper's, since what was there beside it did worse"),
+    "TRAINER.MMLOP.INIT": only("normal", "the paper's; other initial values did worse"),
     "TRAINER.MMLOP.INIT_STD": above(0),
     "TRAINER.MMLOP.LOGITS_LOSS": one_of(LOGITS_LOSSES),
     "TRAINER.*.N_CTX*": at_least(1),
