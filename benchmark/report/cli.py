@@ -95,11 +95,18 @@ def report(
             f"There is no results.json below {output}: python -m benchmark.run makes them."
         )
     found = gather(results, names, seeds)
-    further = compared(found, compare) if compare else [[] for _ in found]
-    named = [
-        (f"{c.protocol.name}{' (demo world)' * c.protocol.demo}", tables(c) + more)
-        for c, more in zip(found, further, strict=True)
-    ]
+    named = [(f"{c.protocol.name}{' (demo world)' * c.protocol.demo}", tables(c)) for c in found]
+    if compare:
+        from benchmark.report.significance import comparisons  # scipy takes a second to import
+
+        further = [comparisons(each, compare) for each in found]
+        if not any(further):
+            rows = dict.fromkeys(row for each in found for row in each.rows)
+            raise ValueError(
+                f"There is nothing to compare {compare} with: --compare takes a method that has "
+                f"results next to another's; rows are {', '.join(rows)}."
+            )
+        named = [(name, own + more) for (name, own), more in zip(named, further, strict=True)]
     other = None if names else other_runs(results)
     verdicts = [first.verdict for _, (first, *_) in named]
     named += [("other", [other])] if other else []
@@ -110,24 +117,6 @@ def report(
     else:
         print(write(named, style))
     return verdicts
-
-
-def compared(found: Sequence[Collected], name: str) -> list[list[Table]]:
-    """Return each protocol's tables of a row minus the others.
-
-    Raises:
-        ValueError: in no protocol has the row results next to another's.
-    """
-    from benchmark.report.significance import comparisons  # scipy takes a second to import
-
-    made = [comparisons(each, name) for each in found]
-    if not any(made):
-        rows = dict.fromkeys(row for each in found for row in each.rows)
-        raise ValueError(
-            f"There is nothing to compare {name} with: --compare takes a method that has results "
-            f"next to another's; rows are {', '.join(rows)}."
-        )
-    return made
 
 
 def draw(output: Path, names: Sequence[str], seeds: Sequence[int] = ()) -> None:

@@ -13,7 +13,7 @@ from scipy import stats
 
 from benchmark.report.canvas import INK, Drawing, panels
 from benchmark.report.collect import Collected
-from benchmark.report.comparison import Row, averaged, rows_of
+from benchmark.report.comparison import averaged, rows_of
 from benchmark.report.published import Key
 from benchmark.report.significance import ALPHA, DIGITS
 
@@ -24,11 +24,7 @@ def ranking(
     shown: Mapping[str, tuple[Key, str, str]], group: Mapping[str, Collected]
 ) -> tuple[Drawing, str, str] | None:
     """Draw a diagram per protocol, each (key, title, label), where the numbers allow one."""
-    figures = {
-        name: complete(rows_of(group[name]), averaged(group[name].protocol), key[1])
-        for name, (key, *_) in shown.items()
-        if name in group
-    }
+    figures = {n: complete(group[n], key[1]) for n, (key, *_) in shown.items() if n in group}
     figures = {name: own for name, own in figures.items() if allowed(own)}
     if not figures:
         return None
@@ -43,14 +39,14 @@ def ranking(
     return drawing, next(iter(figures)), caption
 
 
-def complete(rows: Sequence[Row], names: Sequence[str], column: str) -> dict[str, list[float]]:
+def complete(found: Collected, column: str) -> dict[str, list[float]]:
     """Return each row's means over the seeds, of the rows that have all data sets."""
-    scores = {row.label: [row.scores.get((name, column)) for name in names] for row in rows}
-    return {
-        label: [fmean(each.by_seed.values()) for each in own]
-        for label, own in scores.items()
-        if all(each is not None and each.by_seed for each in own)
-    }
+    figures = {}
+    for row in rows_of(found):
+        scores = [row.scores.get((name, column)) for name in averaged(found.protocol)]
+        if all(score is not None and score.by_seed for score in scores):
+            figures[row.label] = [fmean(score.by_seed.values()) for score in scores]
+    return figures
 
 
 def mean_ranks(figures: Mapping[str, Sequence[float]]) -> dict[str, float]:

@@ -12,7 +12,7 @@ from statistics import fmean
 import torch
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator, NullFormatter, ScalarFormatter
+from matplotlib.ticker import LogFormatter, MaxNLocator, NullFormatter, ScalarFormatter
 
 from benchmark.report.canvas import INK, STYLE, Drawing, Figure, legend, looks, panels, write
 from benchmark.report.collect import Collected
@@ -28,11 +28,6 @@ Drawn = tuple[Drawing, str, str]  # with the protocol in whose section it goes, 
 PARAMETERS = {  # protocol of each panel of figure 1: what it shows, title, label
     "base2new": ((AVERAGE, "HM"), "Base-to-new", "HM of base and new accuracy (%)"),
     "few_shot": ((AVERAGE, "16"), "Few-shot, 16 shots", "accuracy, all classes (%)"),
-}
-COSTS: dict[str, Callable[[Collected, str], float | None]] = {  # of a row, by its axis' label
-    "trainable parameters": lambda found, label: found.parameters.get(label),
-    "seconds of training": lambda found, label: _measured("seconds", found, label),
-    "peak memory of training (MB)": lambda found, label: _measured("peak_memory_mb", found, label),
 }
 
 
@@ -70,12 +65,14 @@ def trade_off(costs: Sequence[str], group: Found) -> Drawn | None:
         axes.margins(y=0.14)
         if cost == costs[0]:
             _published_points(axes, group[name], key)
+            room = 3
+        else:
+            room = 1.5
+            axes.xaxis.set(major_formatter=LogFormatter(), minor_formatter=LogFormatter())
         _own_points(axes, group[name], rows[name], key, COSTS[cost])
         low, high = axes.dataLim.intervalx  # one point alone has no width
-        room = 3 if cost == costs[0] else 1.5
-        axes.set_xlim(
-            *((low / room, high * room) if 0 < low <= high < float("inf") else (1e3, 1e7))
-        )
+        some = 0 < low <= high < float("inf")
+        axes.set_xlim(*((low / room, high * room) if some else (1e3, 1e7)))
     legend(drawing, all_axes[0], columns=5)
     caption = (
         f"Accuracy against {', '.join(costs)}; averages over the data sets. Filled: "
@@ -83,10 +80,9 @@ def trade_off(costs: Sequence[str], group: Found) -> Drawn | None:
         "published, at the published number of parameters."
     )
     if len(costs) > 1:
-        devices = sorted({data["device"] for data in trainings})
+        devices = " and ".join(sorted({data["device"] for data in trainings}))
         caption += (
-            " Seconds and memory: mean over the trainings, without those stepped together; "
-            f"compare what one device measured, here {' and '.join(devices)}."
+            f" Seconds and memory: means over the trainings that had a process each, on {devices}."
         )
     return drawing, next(iter(rows)), caption
 
@@ -107,18 +103,22 @@ def _published_points(axes: Axes, found: Collected, key: Key) -> None:
             axes.annotate(method, point, (0, 5), **word)
 
 
-def _measured(field: str, found: Collected, label: str) -> float | None:
-    """Return the mean of a field of results.json over a row's trainings that had a process each."""
-    if found.parameters.get(label) == 0:
-        return 0
-    results = [
-        result.data
+def _measured(read: Callable, found: Collected, label: str) -> float | None:
+    """Return what a row's trainings took on average, of those that had a process each."""
+    values = [
+        read(result.data)
         for run, result in found.runs
-        if result and run.trains and (run.row, run.shots) == (label, 16)
+        if run.trains and (run.row, run.shots) == (label, 16) and result
+        if "together" not in result.data
     ]
-    values = [data[field] for data in results if "together" not in data]
-    values = [each["training"] if field == "seconds" else each for each in values]
-    return fmean(values) if values else None
+    return 0 if found.parameters.get(label) == 0 else fmean(values) if values else None
+
+
+COSTS: dict[str, Callable[[Collected, str], float | None]] = {  # of a row, by the axis' label
+    "trainable parameters": lambda found, label: found.parameters.get(label),
+    "seconds of training": partial(_measured, lambda data: data["seconds"]["training"]),
+    "peak memory of training (MB)": partial(_measured, lambda data: data["peak_memory_mb"]),
+}
 
 
 def _own_points(

@@ -128,41 +128,27 @@ def _summary(column: str, by_label: dict[str, list[Score]]) -> list[list[Cell]]:
     for label, gaps in there.items():
         ends = interval([list(g.by_seed.values()) for g in gaps])
         signs = np.sign([round(g.mean, DIGITS) for g in gaps]).tolist()
-        lines.append(
-            [
-                Cell(label),
-                Cell(column),
-                own(average(by_label[label])),
-                *(difference(end) for end in ((None, None) if ends is None else ends.tolist())),
-                *(count(signs.count(sign)) for sign in (1, 0, -1)),
-                *(_p(found.get(label)) for found in (values, corrected)),
-            ]
-        )
+        line = [Cell(label), Cell(column), own(average(by_label[label]))]
+        line += map(difference, (None, None) if ends is None else ends.tolist())
+        line += [count(signs.count(sign)) for sign in (1, 0, -1)]
+        pair = [values[label], corrected[label]] if label in tested else []
+        line += [Cell(f"{p:.4f}", p, kind="p") for p in pair] or [BLANK, BLANK]
+        lines.append(line)
     return lines
-
-
-def _p(value: float | None) -> Cell:
-    return BLANK if value is None else Cell(f"{value:.4f}", value, kind="p")
 
 
 def _notes(gaps: Gaps) -> list[str]:
     """Return how to read the table, and why a p-value is missing."""
-    notes = [
+    fewest = min(sum(g.mean is not None for g in m) for c in gaps.values() for m in c.values())
+    hm = " HM is each seed's and data set's own, then averaged." if "HM" in gaps else ""
+    few = (
+        f"No p-value with fewer than {FEWEST} data sets (here {fewest}): even if all five were won, "
+        f"p would be {2 / 2**5}, above {ALPHA}."
+    )
+    return [
         "Points; mean ± standard deviation over the seeds that both have (number of seeds). "
-        "Wins, ties and losses count the data sets that both have.",
+        f"Wins, ties and losses count the data sets that both have.{hm}",
         "95%: stratified bootstrap over the seeds of these data sets, two or more of each.",
-    ]
-    if "HM" in gaps:
-        notes[0] += " HM is each seed's and data set's own, then averaged."
-    counts = [sum(g.mean is not None for g in each) for c in gaps.values() for each in c.values()]
-    if max(counts) >= FEWEST:
-        notes.append(
-            "p: two-sided Wilcoxon signed-rank test over the data sets; Holm: corrected for the "
-            "number of methods compared in the same column."
-        )
-    if min(counts) < FEWEST:
-        notes.append(
-            f"No p-value with fewer than {FEWEST} data sets (here {min(counts)}): even if all five "
-            f"were won, p would be {2 / 2**5}, above {ALPHA}."
-        )
-    return notes
+        "p: two-sided Wilcoxon signed-rank test over the data sets; Holm: corrected for the number "
+        "of methods compared in the same column.",
+    ] + [few] * (fewest < FEWEST)
