@@ -142,8 +142,8 @@ def _notes(gaps: Gaps) -> list[str]:
     fewest = min(sum(g.mean is not None for g in m) for c in gaps.values() for m in c.values())
     hm = " HM is each seed's and data set's own, then averaged." if "HM" in gaps else ""
     few = (
-        f"No p-value with fewer than {FEWEST} data sets (here {fewest}): even if all five were won, "
-        f"p would be {2 / 2**5}, above {ALPHA}."
+        f"No p-value with fewer than {FEWEST} data sets (here {fewest}): even if all five were "
+        f"won, p would be {2 / 2**5}, above {ALPHA}."
     )
     return [
         "Points; mean ± standard deviation over the seeds that both have (number of seeds). "
