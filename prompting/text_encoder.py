@@ -17,7 +17,7 @@ import torch
 from clip.model import CLIP
 from torch import Tensor
 
-from prompting.errors import ArgumentError
+from prompting.errors import ArgumentError, check_list
 from prompting.text_packing import Packing, pack
 from prompting.transformer import run_block
 
@@ -59,7 +59,9 @@ def tokenize(texts: Sequence[str], prompt: int = 0) -> TokenizedPrompts:
 
     Raises:
         ValueError: no text, a text of more than 75 tokens, or one shorter than the prompt.
+        ArgumentError: one text in place of a list of them.
     """
+    check_list("texts", texts)
     if not texts:
         raise ValueError("There is no text to tokenise: the list of class names is empty.")
     tokens = clip.tokenize(list(texts), context_length=MEASURED_LENGTH, truncate=True)
@@ -89,7 +91,7 @@ def move_classnames(
         position: "end" (as they are), "middle" (behind the first T // 2 tokens) or "front".
 
     Raises:
-        ArgumentError: another position.
+        ArgumentError: another position, or a text without its name right behind the prompt.
     """
     if position not in POSITIONS:
         raise ArgumentError("position", f'is "{position}": choose {", ".join(POSITIONS)}.')
@@ -98,7 +100,16 @@ def move_classnames(
     count = int(tokenized.source.max()) + 1
     before = count // 2 if position == "middle" else 0
     order = torch.arange(tokenized.tokens.shape[1]).repeat(len(classnames), 1)
-    for row, length in zip(order, (tokenize(classnames).end - 1).tolist(), strict=True):
+    names = tokenize(classnames)
+    lengths = (names.end - 1).tolist()
+    for index, (row, length) in enumerate(zip(order, lengths, strict=True)):
+        found = tokenized.tokens[index, 1 + count : 1 + count + length]
+        if not torch.equal(found, names.tokens[index, 1 : 1 + length]):
+            raise ArgumentError(
+                "position",
+                f'is "{position}", and "{classnames[index]}" does not stand right behind the '
+                f'{count} prompt tokens: give a template of so many words, then "{{}}" apart.',
+            )
         name, behind = row[1 + count : 1 + count + length], row[1 + before : 1 + count]
         row[1 + before : 1 + count + length] = torch.cat([name, behind])
     return _tokenized(

@@ -37,6 +37,7 @@ KEYS = {
     "text_depth": ("PROMPT_DEPTH_TEXT", "PROMPT_DEPTH", "PROMPT_DEPTH_VISION"),
     "vision_depth": ("PROMPT_DEPTH_VISION", "PROMPT_DEPTH"),
     "context": ("CTX_INIT", "TEXT_CTX_INIT"),
+    "template": ("TEMPLATE", "CTX_INIT", "TEXT_CTX_INIT"),
     "position": ("CLASS_TOKEN_POSITION",),
     "rank": ("RANK",),
     "shared": ("SHARED_UP",),
@@ -114,6 +115,7 @@ class PromptTrainer(PromptCheckpoints, TrainerX):
             raise ValueError(f"{self._key(error.argument)} {error.message}") from error
         prompt_learner = self.model.prompt_learner.to(self.device)
         if cfg.MODEL.INIT_WEIGHTS:
+            self.check_init_weights(Path(cfg.MODEL.INIT_WEIGHTS))
             load_pretrained_weights(prompt_learner, cfg.MODEL.INIT_WEIGHTS)
         logger.info("Trainable parameters: %s", f"{self.trainable_parameters:,}")
         self.optim = self.sched = self.scaler = None

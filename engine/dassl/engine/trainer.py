@@ -17,11 +17,12 @@ from yacs.config import CfgNode
 
 from dassl.data import DataManager
 from dassl.evaluation import build_evaluator
-from dassl.utils import AverageMeter, MetricMeter, save_checkpoint
+from dassl.utils import AverageMeter, MetricMeter, check_availability, save_checkpoint
 from dassl.utils.logger import LOGGER
 from dassl.utils.tools import get_rng_state, set_rng_state
 
 from .base import BEST, TrainerBase
+from .splits import check_validation
 
 
 class SimpleTrainer(TrainerBase):
@@ -60,6 +61,11 @@ class SimpleTrainer(TrainerBase):
         self.num_source_domains = dm.num_source_domains
         self.lab2cname = dm.lab2cname
         self.dm = dm
+        test, name = self.cfg.TEST, self.cfg.DATASET.NAME
+        if test.FINAL_MODEL == "best_val" and not test.NO_TEST:
+            check_validation(dm.dataset, name, "TEST.FINAL_MODEL best_val")
+        if test.SPLIT == "val":
+            check_validation(dm.dataset, name, "TEST.SPLIT val")
 
     def build_model(self) -> None:
         """Set ``model``, its optimiser and scheduler, and call ``register_model``."""
@@ -146,14 +152,17 @@ class SimpleTrainer(TrainerBase):
 
         Returns:
             The evaluator's first result: with ``Classification`` the accuracy in percent.
+
+        Raises:
+            ValueError: there is no such split; upstream takes the test images for any.
         """
         self.set_model_mode("eval")
         self.evaluator.reset()
         split = self.cfg.TEST.SPLIT if split is None else split
-        if split == "val" and self.val_loader is not None:
-            loader = self.val_loader
-        else:
-            split, loader = "test", self.test_loader
+        check_availability(split, ("val", "test"), "split")
+        loader = self.val_loader if split == "val" else self.test_loader
+        if loader is None:
+            check_validation(self.dm.dataset, self.cfg.DATASET.NAME, 'test("val")')
         LOGGER.info(f"Evaluate on the *{split}* set")
         for batch in tqdm(loader, disable=None):
             if self.stop_requested:
