@@ -47,13 +47,7 @@ class ZeroshotCLIP(PromptTrainer):
         self.test()
 
     def load_model(self, directory: str, epoch: int | None = None) -> None:
-        """Load nothing: zero-shot CLIP has no prompts.
-
-        Raises:
-            ValueError: a folder to load them from.
-        """
-        if directory:
-            raise ValueError(f"{self.cfg.TRAINER.NAME} has no prompts to load: drop --model-dir.")
+        """Load nothing: zero-shot CLIP has no prompts."""
 
 
 @TRAINER_REGISTRY.register()

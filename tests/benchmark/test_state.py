@@ -68,6 +68,23 @@ def test_what_a_folder_holds(tmp_path, arguments):
     assert examine(folder, other).kind == "changed"
 
 
+@pytest.mark.parametrize("text", ["", "{", "{}", "[]", '"a"', '{"config": {"OPTIM": 3}}', "\xff"])
+def test_results_of_somebody_else_are_another_run_s(tmp_path, arguments, text):
+    """Neither finished, nor a traceback: the runner refuses the folder, or sets it aside."""
+    (tmp_path / "results.json").write_bytes(text.encode("latin-1"))
+    state = examine(tmp_path, expected(arguments))
+    assert state.kind == "changed" and "what lies there is no run that can be read" in state.differing
+
+
+def test_a_checkpoint_without_its_configuration_is_another_run_s(tmp_path, arguments):
+    (tmp_path / "prompt_learner").mkdir()
+    (tmp_path / "prompt_learner" / "checkpoint").write_text("model.pth.tar-1\n")
+    (tmp_path / "prompt_learner" / "model.pth.tar-1").touch()
+    assert examine(tmp_path, expected(arguments)).kind == "changed"
+    (tmp_path / "config.yaml").write_text("- a\n")
+    assert examine(tmp_path, expected(arguments)).kind == "changed"
+
+
 def test_clearing_keeps_the_log(tmp_path):
     (tmp_path / "tensorboard").mkdir()
     for name in ("config.yaml", "log.txt", "tensorboard/events"):

@@ -18,18 +18,18 @@ LOOKS = ["[a]", "[1]", "1e3", "None", "007", "7", "a, b", "#1", "True", "{'a': 1
 
 @pytest.mark.parametrize("text", LOOKS)
 def test_a_text_may_look_like_python(text, tmp_path):
-    assert setup("MODEL.INIT_WEIGHTS", text).MODEL.INIT_WEIGHTS == text
+    assert text == setup("MODEL.INIT_WEIGHTS", text).MODEL.INIT_WEIGHTS
     path = tmp_path / "a.yaml"
     path.write_text(yaml.safe_dump({"MODEL": {"INIT_WEIGHTS": text}}))
-    assert setup("--config-file", str(path)).MODEL.INIT_WEIGHTS == text
+    assert text == setup("--config-file", str(path)).MODEL.INIT_WEIGHTS
 
 
 @pytest.mark.parametrize("template", ["{}", "[{}]", "{'{}'}", "# {}", "1e3 {}"])
 def test_a_template_may_look_like_python(template, tmp_path):
-    assert setup("TRAINER.ZSCLIP.TEMPLATE", template).TRAINER.ZSCLIP.TEMPLATE == template
+    assert template == setup("TRAINER.ZSCLIP.TEMPLATE", template).TRAINER.ZSCLIP.TEMPLATE
     path = tmp_path / "a.yaml"
     path.write_text(yaml.safe_dump({"TRAINER": {"ZSCLIP": {"TEMPLATE": template}}}))
-    assert setup("--config-file", str(path)).TRAINER.ZSCLIP.TEMPLATE == template
+    assert template == setup("--config-file", str(path)).TRAINER.ZSCLIP.TEMPLATE
 
 
 def test_quotes_within_quotes_are_taken_off_on_the_command_line_alone(tmp_path):
