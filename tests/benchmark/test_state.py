@@ -73,7 +73,9 @@ def test_results_of_somebody_else_are_another_run_s(tmp_path, arguments, text):
     """Neither finished, nor a traceback: the runner refuses the folder, or sets it aside."""
     (tmp_path / "results.json").write_bytes(text.encode("latin-1"))
     state = examine(tmp_path, expected(arguments))
-    assert state.kind == "changed" and "what lies there is no run that can be read" in state.differing
+    assert (
+        state.kind == "changed" and "what lies there is no run that can be read" in state.differing
+    )
 
 
 def test_a_checkpoint_without_its_configuration_is_another_run_s(tmp_path, arguments):

@@ -55,9 +55,7 @@ TRAINED = "Finish training\nDeploy the last-epoch model\n"
 
 def result_of(correct: int, total: int, split: str = "test") -> str:
     accuracy = 100 * correct / total
-    return RESULT.format(
-        total=f"{total:,}", correct=f"{correct:,}", accuracy=accuracy, split=split
-    )
+    return RESULT.format(total=f"{total:,}", correct=f"{correct:,}", accuracy=accuracy, split=split)
 
 
 def write_log(folder: Path, correct: int, total: int = 1000, rest: str = "", **values) -> Path:
