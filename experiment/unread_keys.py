@@ -154,7 +154,7 @@ def check_read(values: Values, defaults: Values, given: Iterable[str]) -> None:
         if key.startswith(("OPTIM.", "INPUT.")) and not requires_training(name):
             continue
         reader = _reader(key)
-        usual = values[key] == defaults[key] and not key.endswith(EXACT)
+        usual = values[key] == defaults.get(key) and not key.endswith(EXACT)
         if reader and not usual and not reader.holds(values):
             raise ValueError(f"{key} is read only {reader.text}: drop it, or set that too.")
 
@@ -166,7 +166,7 @@ def check_never(values: Values, defaults: Values) -> None:
         ValueError: the key.
     """
     for key, value in values.items():
-        if value != defaults[key] and _is_never(key):
+        if _is_never(key) and value != defaults[key]:
             raise ValueError(
                 f"{key} is {value!r}, and no method or data set here reads it: drop it (it stays "
                 f"{defaults[key]!r})."
