@@ -21,6 +21,8 @@ from experiment.unread_keys import check_never, check_read, of_another_method
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 DEMO_DATASET = CONFIGS / "datasets" / "shapeworld.yaml"
+# What stands for a Python value is parsed as one, and parsing fails in many ways.
+UNREADABLE = (ValueError, TypeError, SyntaxError, MemoryError, RecursionError)
 
 
 def setup_cfg(args: argparse.Namespace) -> CfgNode:
@@ -173,7 +175,7 @@ def _values(cfg: CfgNode) -> dict:
 
 def _unquoted(value: str) -> str:
     """Return a value in quotes of its own without them, as yacs reads it."""
-    with contextlib.suppress(ValueError, SyntaxError, MemoryError, RecursionError):
+    with contextlib.suppress(*UNREADABLE):
         found = ast.literal_eval(value)
         return found if isinstance(found, str) else value
     return value
@@ -197,8 +199,7 @@ def _set(cfg: CfgNode, key: str, value: object) -> bool:
             value = float(value)
     try:
         cfg.merge_from_list([key, value])
-    # What stands for a Python value is parsed as one, and parsing fails in many ways.
-    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+    except UNREADABLE:
         return False
     return value_of(cfg, key) is not None  # yacs takes None for anything
 

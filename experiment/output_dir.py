@@ -13,10 +13,10 @@ from yacs.config import CfgNode
 from experiment.run_state import (
     CONFIG,
     differences,
+    has_results,
     is_finished,
     latest,
     read_config,
-    read_results,
 )
 from trainers.results import FILE_NAME
 
@@ -35,7 +35,7 @@ def check_output(cfg: CfgNode, args: argparse.Namespace) -> None:
         raise ValueError(f"{folder} holds the prompts to evaluate: pass another --output-dir.")
     held = _held(folder)
     if args.overwrite:
-        if held and not (_has_results(folder) if FILE_NAME in held else CONFIG in held):
+        if held and not (has_results(folder) if FILE_NAME in held else CONFIG in held):
             raise ValueError(
                 f"{folder} holds no run that --overwrite could replace ({', '.join(held)}): pass "
                 "another --output-dir."
@@ -47,14 +47,6 @@ def check_output(cfg: CfgNode, args: argparse.Namespace) -> None:
             f"--output-dir, --resume {folder} to resume an interrupted run, or --overwrite to "
             "delete it and begin again."
         )
-
-
-def _has_results(folder: Path) -> bool:
-    """Return whether the results in the folder are a run's: another program's are not deleted."""
-    try:
-        return bool(read_results(folder / FILE_NAME))
-    except (ValueError, OSError):
-        return False
 
 
 def _held(folder: Path) -> list[str]:
@@ -72,7 +64,7 @@ def _check_resume(cfg: CfgNode, args: argparse.Namespace, folder: Path) -> None:
         raise ValueError(f"--resume resumes a training run: drop it, or {given}.")
     if not _same(Path(cfg.RESUME), folder):
         raise ValueError(f"A run resumes in its own folder: drop --output-dir {folder}.")
-    if is_finished(folder) and not _has_results(folder):
+    if is_finished(folder) and not has_results(folder):
         raise ValueError(
             f"{folder / FILE_NAME} is not of a run, and the run would replace it: move it away."
         )

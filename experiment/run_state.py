@@ -112,6 +112,14 @@ def is_finished(folder: Path) -> bool:
     return (folder / FILE_NAME).exists()
 
 
+def has_results(folder: Path) -> bool:
+    """Return whether the results.json in this folder is there, and a run's."""
+    try:
+        return bool(read_results(folder / FILE_NAME))
+    except (ValueError, OSError):
+        return False
+
+
 def read_results(path: Path) -> Mapping:
     """Return a results.json, with at least a configuration that names a method.
 

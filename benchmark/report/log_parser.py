@@ -11,6 +11,7 @@ from pathlib import Path
 import yaml
 
 from benchmark.protocol import dataset_stems
+from experiment.run_state import has_results
 
 # Arguments and configuration are lines "key: value"; sections of the configuration are indented.
 ARGUMENT = re.compile(r"^(\w+): *(.*)$", re.MULTILINE)
@@ -44,7 +45,7 @@ def read_logs(output: Path) -> list[Log]:
     newest: dict[Path, Log] = {}
     paths = sorted(output.rglob("log.txt*"), key=lambda path: path.stat().st_mtime)
     for path in paths:
-        found = None if (path.parent / "results.json").exists() else read_log(path)
+        found = None if has_results(path.parent) else read_log(path)
         if found:
             newest[path.parent] = found
     return list(newest.values())

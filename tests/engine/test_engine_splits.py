@@ -4,7 +4,7 @@ import os
 
 import pytest
 from dassl.data.datasets import DATASET_REGISTRY, DatasetBase, Datum
-from dassl.engine import build_trainer
+from dassl.engine import TrainerX, build_trainer
 from dassl.engine.splits import check_validation
 from PIL import Image
 
@@ -42,12 +42,13 @@ for _name, _val in VALIDATION.items():
 
 @pytest.mark.parametrize("setting", [("FINAL_MODEL", "best_val"), ("SPLIT", "val")])
 @pytest.mark.parametrize("name", VALIDATION)
-def test_a_choice_on_test_images_is_refused_before_the_model_is_built(cfg, name, setting):
+def test_a_choice_on_test_images_is_refused_before_the_first_step(cfg, name, setting, monkeypatch):
     cfg.DATASET.NAME = name
     cfg.TEST[setting[0]] = setting[1]
     what = "are both" if VALIDATION[name] else "has none"
+    monkeypatch.setattr(TrainerX, "run_epoch", lambda _: pytest.fail("it trained"))
     with pytest.raises(ValueError, match=f"TEST.{' '.join(setting)} needs validation.*{what}"):
-        build_trainer(cfg)
+        build_trainer(cfg).train()
 
 
 def test_the_last_step_needs_no_validation(cfg, capsys):
@@ -73,8 +74,14 @@ def test_validation_images_of_its_own_are_named_as_such(cfg, capsys):
 
 def test_without_any_test_best_val_asks_for_nothing(cfg):
     cfg.DATASET.NAME = "EngineNoVal"
-    cfg.TEST.FINAL_MODEL, cfg.TEST.NO_TEST = "best_val", True
-    build_trainer(cfg)
+    cfg.TEST.FINAL_MODEL, cfg.TEST.NO_TEST, cfg.OPTIM.MAX_EPOCH = "best_val", True, 1
+    build_trainer(cfg).train()
+
+
+def test_an_evaluation_of_the_best_needs_no_validation(cfg):
+    """It was chosen where it was trained; the pairs of a table go to its tests too."""
+    cfg.DATASET.NAME, cfg.TEST.FINAL_MODEL = "EngineNoVal", "best_val"
+    assert build_trainer(cfg).test() >= 0
 
 
 def test_a_link_to_the_test_images_is_seen_through(tmp_path):

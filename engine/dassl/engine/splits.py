@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from functools import cache
 
 from dassl.data.datasets import DatasetBase
 
@@ -21,8 +23,9 @@ def check_validation(dataset: DatasetBase, name: str, wanted_by: str) -> None:
     """
     if not dataset.val:
         raise ValueError(f"{wanted_by} needs validation images, and {name} has none: {ADVICE}")
-    tested = {_place(item.impath) for item in dataset.test}
-    shared = [item.impath for item in dataset.val if item.impath and _place(item.impath) in tested]
+    place = _places()
+    tested = {place(item.impath) for item in dataset.test}
+    shared = [item.impath for item in dataset.val if item.impath and place(item.impath) in tested]
     if shared or dataset.val is dataset.test:
         raise ValueError(
             f"{wanted_by} needs validation images that are no test images, and {len(shared)} of "
@@ -30,6 +33,15 @@ def check_validation(dataset: DatasetBase, name: str, wanted_by: str) -> None:
         )
 
 
-def _place(path: str) -> str:
-    """Return where an image lies, be it behind a link; what is only a name stays one."""
-    return os.path.realpath(path) if os.path.exists(path) else path
+def _places() -> Callable[[str], str]:
+    """Return a function that tells where an image lies, be it behind a link.
+
+    A folder is looked up once: there are a hundred thousand images.
+    """
+    real = cache(os.path.realpath)
+
+    def place(path: str) -> str:
+        found = os.path.join(real(os.path.dirname(path)), os.path.basename(path))
+        return os.path.realpath(found) if os.path.islink(found) else found
+
+    return place

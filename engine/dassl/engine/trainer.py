@@ -61,11 +61,8 @@ class SimpleTrainer(TrainerBase):
         self.num_source_domains = dm.num_source_domains
         self.lab2cname = dm.lab2cname
         self.dm = dm
-        test, name = self.cfg.TEST, self.cfg.DATASET.NAME
-        if test.FINAL_MODEL == "best_val" and not test.NO_TEST:
-            check_validation(dm.dataset, name, "TEST.FINAL_MODEL best_val")
-        if test.SPLIT == "val":
-            check_validation(dm.dataset, name, "TEST.SPLIT val")
+        if self.cfg.TEST.SPLIT == "val":
+            check_validation(dm.dataset, self.cfg.DATASET.NAME, "TEST.SPLIT val")
 
     def build_model(self) -> None:
         """Set ``model``, its optimiser and scheduler, and call ``register_model``."""
@@ -79,7 +76,14 @@ class SimpleTrainer(TrainerBase):
         super().train(self.start_epoch, self.max_epoch)
 
     def before_train(self) -> None:
-        """Resume if ``cfg.RESUME`` is set (upstream also did if OUTPUT_DIR held a run)."""
+        """Resume if ``cfg.RESUME`` is set (upstream also did if OUTPUT_DIR held a run).
+
+        Raises:
+            ValueError: the best epoch is asked for without validation images to choose it on.
+        """
+        if self.cfg.TEST.FINAL_MODEL == "best_val" and not self.cfg.TEST.NO_TEST:
+            name = self.cfg.DATASET.NAME
+            check_validation(self.dm.dataset, name, "TEST.FINAL_MODEL best_val")
         if self.cfg.RESUME:
             self.start_epoch = self.resume_model_if_exist(self.cfg.RESUME)
         self.init_writer(str(Path(self.output_dir) / "tensorboard"))

@@ -2,7 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.protocol import load
+from benchmark.plan import expand
+from benchmark.protocol import load, select
 from benchmark.report import main
 from benchmark.report.collect import collect
 from benchmark.report.log_parser import read_log, read_logs
@@ -118,6 +119,16 @@ def test_an_evaluation_that_was_begun_last_counts(tmp_path):
     path = write_log(tmp_path, 500)
     path.write_text(path.read_text() + "Evaluate on the *test* set\n")
     assert read_log(path) is None
+
+
+def test_a_log_next_to_another_program_s_results_is_read(tmp_path, result):
+    """One next to ours is of the same run, which is read from its results."""
+    write_log(tmp_path / "theirs", 500)
+    (tmp_path / "theirs" / "results.json").write_text("")
+    run = expand(select(load("base2new"), datasets=["dtd"], seeds=[1]))[0]
+    result(tmp_path, run, 60.0, folder=tmp_path / "ours")
+    write_log(tmp_path / "ours", 500)
+    assert [log.path.parent.name for log in read_logs(tmp_path)] == ["theirs"]
 
 
 @pytest.mark.parametrize(
