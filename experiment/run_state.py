@@ -121,7 +121,7 @@ def has_results(folder: Path) -> bool:
 
 
 def read_results(path: Path) -> Mapping:
-    """Return a results.json, with at least a configuration that names a method.
+    """Return a results.json, with at least an accuracy and a configuration that names a method.
 
     Raises:
         ValueError, OSError: it is empty, cut short, or another program's.
@@ -132,8 +132,9 @@ def read_results(path: Path) -> Mapping:
         raise ValueError(f"{path}: it is no JSON ({error})") from error
     try:
         identity(record["config"])
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path}: it is of no run, without a configuration") from error
+        float(record["accuracy"])
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise ValueError(f"{path}: it is of no run, without accuracy or configuration") from error
     return record
 
 

@@ -13,7 +13,22 @@ def setup(*words):
     return cli.setup_cfg(cli.parse_args([*flags, *words]))
 
 
-LOOKS = ["[a]", "[1]", "1e3", "None", "007", "7", "a, b", "#1", "True", "{'a': 1}", "()", "...", "{[]: 1}", ""]
+LOOKS = [
+    "[a]",
+    "[1]",
+    "1e3",
+    "None",
+    "007",
+    "7",
+    "a, b",
+    "#1",
+    "True",
+    "{'a': 1}",
+    "()",
+    "...",
+    "{[]: 1}",
+    "",
+]
 
 
 @pytest.mark.parametrize("text", LOOKS)
