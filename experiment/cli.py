@@ -115,6 +115,8 @@ def build(args: argparse.Namespace, cfg: CfgNode, words: Sequence[str] = ()) -> 
     trainer.command = list(words)
     if args.eval_only:
         trainer.load_model(args.model_dir, epoch=args.load_epoch)
+    elif hasattr(trainer, "check_final_model"):  # upstream's engine has no such check
+        trainer.check_final_model()
     if cfg.RESUME and (checkpoint := latest(Path(cfg.OUTPUT_DIR))):
         trainer.check_resumable(checkpoint)
     if not args.no_train:

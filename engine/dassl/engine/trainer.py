@@ -71,19 +71,22 @@ class SimpleTrainer(TrainerBase):
             "and calls self.register_model(name, model, optim, sched)."
         )
 
+    def check_final_model(self) -> None:
+        """Refuse to train for the best epoch without validation images to choose it on.
+
+        An evaluation needs none. (Not upstream's, which chooses on the test images.)
+        """
+        if self.cfg.TEST.FINAL_MODEL == "best_val" and not self.cfg.TEST.NO_TEST:
+            name = self.cfg.DATASET.NAME
+            check_validation(self.dm.dataset, name, "TEST.FINAL_MODEL best_val")
+
     def train(self) -> None:
         """Train from ``start_epoch`` to ``max_epoch``, then test."""
         super().train(self.start_epoch, self.max_epoch)
 
     def before_train(self) -> None:
-        """Resume if ``cfg.RESUME`` is set (upstream also did if OUTPUT_DIR held a run).
-
-        Raises:
-            ValueError: the best epoch is asked for without validation images to choose it on.
-        """
-        if self.cfg.TEST.FINAL_MODEL == "best_val" and not self.cfg.TEST.NO_TEST:
-            name = self.cfg.DATASET.NAME
-            check_validation(self.dm.dataset, name, "TEST.FINAL_MODEL best_val")
+        """Resume if ``cfg.RESUME`` is set (upstream also did if OUTPUT_DIR held a run)."""
+        self.check_final_model()
         if self.cfg.RESUME:
             self.start_epoch = self.resume_model_if_exist(self.cfg.RESUME)
         self.init_writer(str(Path(self.output_dir) / "tensorboard"))
