@@ -57,6 +57,10 @@ def _words_set_n_ctx(node: str) -> Reader:
     return Reader(f"where TRAINER.{node}.CTX_INIT is empty or has so many tokens", holds)
 
 
+def _splits_at_random(all_: Values) -> bool:
+    return all_["DATASET.NAME"] == "ImageFolder" and not all_["DATASET.IMAGE_FOLDER.SPLIT_FILE"]
+
+
 # No method, data set or loader of this code base reads these: they are Dassl's, for other trainers.
 NEVER = (
     "VERSION", "DATASET.SOURCE_DOMAINS", "DATASET.TARGET_DOMAINS", "DATASET.NUM_LABELED",
@@ -79,8 +83,8 @@ READERS: dict[str, Reader] = {
     "INPUT.GB_*": transform("gaussian_blur"),
     "DATASET.IMAGE_FOLDER.*": where("DATASET.NAME", "ImageFolder"),
     "DATASET.SPLIT_SEED": Reader(
-        "where a split is random (ImageFolder, DATASET.NEW_SPLIT True)",
-        lambda all_: all_["DATASET.NAME"] == "ImageFolder" or all_["DATASET.NEW_SPLIT"],
+        "where a split is random (ImageFolder without a SPLIT_FILE, DATASET.NEW_SPLIT True)",
+        lambda all_: all_["DATASET.NEW_SPLIT"] or _splits_at_random(all_),
     ),
     "OPTIM.MOMENTUM": where("OPTIM.NAME", "sgd", "rmsprop"),
     "OPTIM.SGD_*": where("OPTIM.NAME", "sgd"),

@@ -47,6 +47,10 @@ OTHERS = {
     ("MMLoP", "INPUT.CUTOUT_N", "2"): "where INPUT.TRANSFORMS has cutout",
     ("MMLoP", "DATASET.IMAGE_FOLDER.CLASSNAMES", "a"): "where DATASET.NAME is ImageFolder",
     ("MMLoP", "DATASET.SPLIT_SEED", "3"): "where a split is random",
+    (
+        *("MMLoP", "--root", "x", "DATASET.NAME", "ImageFolder", "DATASET.SPLIT_SEED", "3"),
+        *("DATASET.IMAGE_FOLDER.SPLIT_FILE", "a.json"),
+    ): "where a split is random",
     ("MMLoP", "TEST.NO_TEST", "True", "TEST.FINAL_MODEL", "best_val"): "TEST.NO_TEST is False",
     ("MMLoP", "TEST.NO_TEST", "True", "TEST.COMPUTE_CMAT", "True"): "TEST.NO_TEST is False",
     # Dassl's keys that nothing reads.

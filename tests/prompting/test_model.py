@@ -9,10 +9,12 @@ from prompting import (
     FullRankPrompts,
     NoPrompts,
     PromptedCLIP,
+    encode_text,
     encode_texts,
     frozen_text_features,
     initial_prompts,
     load_backbone,
+    tokenize,
     uniform_drift_correction,
 )
 from prompting.precision import WEIGHT_DTYPES
@@ -156,6 +158,19 @@ def test_layers_have_as_many_prompts(tiny_backbone):
         torch.ones(1, 3, 32, 32)
     )
     assert logits.shape == (1, 3)
+
+
+def test_prompts_are_those_that_the_texts_have_slots_for(tiny_clip):
+    """Others would be left out without a word: all of them, the last, or those of a class."""
+    texts = ["X X a cat", "X X a dog house"]
+    for tokenized, shape in (
+        (tokenize(texts), (2, 128)),
+        (tokenize(texts, 2), (3, 128)),
+        (tokenize(texts, 2), (3, 2, 128)),
+    ):
+        with pytest.raises(ArgumentError, match="tokenise the texts for so many prompt tokens"):
+            encode_text(tiny_clip, tokenized, [None, torch.ones(shape)])
+    assert encode_text(tiny_clip, tokenize(texts, 2), torch.ones(3, 2, 128)).shape == (2, 32)
 
 
 def test_the_template_s_words_before_the_name_may_be_more_than_the_prompts(tiny_backbone):
