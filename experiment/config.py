@@ -37,8 +37,8 @@ def setup_cfg(args: argparse.Namespace) -> CfgNode:
     dataset_file, method_file = _files(args)
     paths = [Path(path) for path in (dataset_file, method_file) if path]
     in_files = [key for path in paths for key in _merge_file(cfg, path, args.trainer)]
-    _merge_flags(cfg, args)
     as_in_files = cfg.clone()
+    _merge_flags(cfg, args)
     _merge_pairs(cfg, args.opts)
     _check(cfg)
     _check_flags(args, cfg)

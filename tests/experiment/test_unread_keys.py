@@ -93,6 +93,8 @@ def test_the_command_line_may_switch_off_what_a_file_sets():
     """The demo's file has random_resized_crop with a scale, and a constant warm-up."""
     cfg = setup("MMLoP", "INPUT.TRANSFORMS", "('normalize',)", "OPTIM.WARMUP_EPOCH", "-1")
     assert cfg.INPUT.RRCROP_SCALE == (0.5, 1.0) and cfg.OPTIM.WARMUP_TYPE == "constant"
+    cfg = setup("MMLoP", "--transforms", "normalize", "DATASET.NUM_SHOTS", "2")
+    assert cfg.INPUT.TRANSFORMS == ("normalize",) and cfg.DATASET.NUM_SHOTS == 2
 
 
 @pytest.mark.parametrize(
