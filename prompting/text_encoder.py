@@ -17,7 +17,7 @@ import torch
 from clip.model import CLIP
 from torch import Tensor
 
-from prompting.errors import ArgumentError
+from prompting.errors import ArgumentError, check_list
 from prompting.text_packing import Packing, pack
 from prompting.transformer import run_block
 
@@ -36,6 +36,7 @@ class TokenizedPrompts:
         source: (C, L) which of the T prompt tokens replaces this one, -1 for none.
         packing: all tokens end to end, the prefix that all classes share once.
         packing_per_class: the same where each class has prompts of its own: the prefix is [SOS].
+        slots: T, how many tokens the prompts replace.
     """
 
     tokens: Tensor
@@ -43,6 +44,7 @@ class TokenizedPrompts:
     source: Tensor
     packing: Packing
     packing_per_class: Packing
+    slots: int
 
     @property
     def prefix(self) -> int:
@@ -51,7 +53,8 @@ class TokenizedPrompts:
 
     def to(self, device: torch.device) -> "TokenizedPrompts":
         """Return the same on another device."""
-        return TokenizedPrompts(*(getattr(self, field.name).to(device) for field in fields(self)))
+        *tensors, slots = (getattr(self, field.name) for field in fields(self))
+        return TokenizedPrompts(*(part.to(device) for part in tensors), slots)
 
 
 def tokenize(texts: Sequence[str], prompt: int = 0) -> TokenizedPrompts:
@@ -59,7 +62,9 @@ def tokenize(texts: Sequence[str], prompt: int = 0) -> TokenizedPrompts:
 
     Raises:
         ValueError: no text, a text of more than 75 tokens, or one shorter than the prompt.
+        ArgumentError: one text in place of a list of them.
     """
+    check_list("texts", texts)
     if not texts:
         raise ValueError("There is no text to tokenise: the list of class names is empty.")
     tokens = clip.tokenize(list(texts), context_length=MEASURED_LENGTH, truncate=True)
@@ -89,16 +94,25 @@ def move_classnames(
         position: "end" (as they are), "middle" (behind the first T // 2 tokens) or "front".
 
     Raises:
-        ArgumentError: another position.
+        ArgumentError: another position, or a text without its name right behind the prompt.
     """
     if position not in POSITIONS:
         raise ArgumentError("position", f'is "{position}": choose {", ".join(POSITIONS)}.')
     if position == "end":
         return tokenized
-    count = int(tokenized.source.max()) + 1
+    count = tokenized.slots
     before = count // 2 if position == "middle" else 0
     order = torch.arange(tokenized.tokens.shape[1]).repeat(len(classnames), 1)
-    for row, length in zip(order, (tokenize(classnames).end - 1).tolist(), strict=True):
+    names = tokenize(classnames)
+    lengths = (names.end - 1).tolist()
+    for index, (row, length) in enumerate(zip(order, lengths, strict=True)):
+        found = tokenized.tokens[index, 1 + count : 1 + count + length]
+        if not torch.equal(found, names.tokens[index, 1 : 1 + length]):
+            raise ArgumentError(
+                "position",
+                f'is "{position}", and "{classnames[index]}" does not stand right behind the '
+                f'{count} prompt tokens: give a template of so many words, then "{{}}" apart.',
+            )
         name, behind = row[1 + count : 1 + count + length], row[1 + before : 1 + count]
         row[1 + before : 1 + count + length] = torch.cat([name, behind])
     return _tokenized(
@@ -113,7 +127,8 @@ def _tokenized(tokens: Tensor, end: Tensor, source: Tensor) -> TokenizedPrompts:
     common = int(differs.int().argmax()) if differs.any() else tokens.shape[1]
     # Each text keeps at least its own [EOT]: its output is the text's feature.
     prefix = min(common, int(end.min()))
-    return TokenizedPrompts(tokens, end, source, pack(end, source, prefix), pack(end, source, 1))
+    packings = (pack(end, source, prefix), pack(end, source, 1))
+    return TokenizedPrompts(tokens, end, source, *packings, int(source.max()) + 1)
 
 
 def encode_text(
@@ -132,7 +147,11 @@ def encode_text(
             positional embedding is added as to any token. A tensor (J, T, d) will do; nothing
             gives CLIP's own features.
         adapters: for each layer a function of its normalised input, added to its output, or None.
+
+    Raises:
+        ArgumentError: prompts of another T than the texts have slots, or of other classes.
     """
+    _check_prompts(tokenized, prompts)
     prompts = [None if p is None else p.type(model.dtype) for p in prompts]
     per_image = [len(p) for p in prompts if p is not None and p.ndim == 4]
     packing, last = tokenized.packing, model.transformer.layers - 1
@@ -154,6 +173,18 @@ def encode_text(
             x = run_block(block, x, packing.attend_at_ends, adapter, packing.at_ends)
     features = model.ln_final(x).type(model.dtype) @ model.text_projection
     return features if per_image else features[0]
+
+
+def _check_prompts(tokenized: TokenizedPrompts, prompts: Sequence[Tensor | None]) -> None:
+    """Refuse prompts that would be left out in part, or be those of other classes."""
+    classes = len(tokenized.end)
+    for shape in [tuple(prompt.shape) for prompt in prompts if prompt is not None]:
+        if shape[-2] != tokenized.slots or (len(shape) == 3 and shape[0] != classes):
+            raise ArgumentError(
+                "prompts",
+                f"have the shape {shape}, and there are {classes} texts with {tokenized.slots} "
+                "slots each: tokenise the texts for so many prompt tokens.",
+            )
 
 
 @torch.no_grad()

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmark import protocol as protocols
-from benchmark.report.cells import Cell, Table
-from benchmark.report.collect import Collected, collect, reported
+from benchmark.report.cells import BLANK, Cell, Table
+from benchmark.report.collect import FURTHER, Collected, collect, reported
 from benchmark.report.results import Results
 from benchmark.report.tables import tables
 from benchmark.report.text import FORMATS, write
@@ -167,17 +167,25 @@ def gather(
 
 def other_runs(results: Results) -> Table | None:
     """Return a table of the runs that are of no protocol."""
-    lines = [
-        [
-            Cell(str(result.folder.relative_to(results.output))),
-            Cell(result.data["trainer"]),
-            Cell(result.data["dataset"]),
-            Cell(result.data["subsample"]),
-            Cell(str(result.data["shots"])),
-            Cell(str(result.data["seed"])),
-            Cell(f"{result.accuracy:.2f}", result.accuracy, kind="own", seeds=1, planned=1),
-        ]
-        for result in results.others
-    ]
+    lines = []
+    for result in results.others:
+        data = result.data
+        split = f" ({data['split']} split)" if data.get("split", "test") != "test" else ""
+        figures = [data.get(key) for key in ("accuracy", *FURTHER)]
+        lines.append(
+            [
+                Cell(str(result.folder.relative_to(results.output))),
+                Cell(data["trainer"]),
+                Cell(data["dataset"] + split),
+                Cell(data["subsample"]),
+                Cell(str(data["shots"])),
+                Cell(str(data["seed"])),
+                *(
+                    BLANK if f is None else Cell(f"{f:.2f}", f, kind="own", seeds=1, planned=1)
+                    for f in figures
+                ),
+            ]
+        )
     header = ["folder", "method", "data set", "classes", "shots", "seed", "accuracy"]
+    header += FURTHER.values()
     return Table("Runs of no protocol", header, lines) if lines else None

@@ -14,16 +14,15 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogFormatter, MaxNLocator, NullFormatter, ScalarFormatter
 
-from benchmark.report.canvas import INK, STYLE, Drawing, Figure, legend, looks, panels, write
-from benchmark.report.collect import Collected
+from benchmark.report.canvas import INK, STYLE, Drawn, Figure, legend, looks, panels, write
+from benchmark.report.collect import Collected, Found
 from benchmark.report.comparison import UNTRAINED, Row, averaged, entries_of, rows_of
 from benchmark.report.critical_difference import ranking
 from benchmark.report.curves import loss_curves, up_projection
+from benchmark.report.diagrams import OTHER, confusion, confusion_of, reliability, reliability_of
 from benchmark.report.metrics import Score
 from benchmark.report.published import AVERAGE, Key, parameters
-
-Found = Mapping[str, Collected]  # by name, all on real data or all on the demo world
-Drawn = tuple[Drawing, str, str]  # with the protocol in whose section it goes, and a caption
+from benchmark.report.results import Result
 
 PARAMETERS = {  # protocol of each panel of figure 1: what it shows, title, label
     "base2new": ((AVERAGE, "HM"), "Base-to-new", "HM of base and new accuracy (%)"),
@@ -31,13 +30,19 @@ PARAMETERS = {  # protocol of each panel of figure 1: what it shows, title, labe
 }
 
 
-def draw_all(found: Sequence[Collected], folder: Path, names: Sequence[str] = ()) -> list[Figure]:
+def draw_all(
+    found: Sequence[Collected],
+    folder: Path,
+    names: Sequence[str] = (),
+    others: Sequence[Result] = (),
+) -> list[Figure]:
     """Draw figures into FOLDER/<name>.png and .svg, on the demo world <name>_demo.
 
     Args:
         found: protocols with what was found of them.
         folder: of the files.
         names: of DRAWINGS; without any all that there are runs for.
+        others: results of no protocol, whose figures are called <name>_other.
     """
     figures = []
     with plt.rc_context(STYLE):
@@ -47,6 +52,10 @@ def draw_all(found: Sequence[Collected], folder: Path, names: Sequence[str] = ()
                 drawn = DRAWINGS[name][0](group)
                 if drawn:
                     figures.append(write(folder, name + "_demo" * demo, *drawn))
+        for name, draw in (("reliability", reliability_of), ("confusion", confusion_of)):
+            drawn = draw(others)
+            if drawn:
+                figures.append(write(folder, f"{name}_{OTHER}", *drawn))
     return figures
 
 
@@ -249,4 +258,6 @@ DRAWINGS: dict[str, tuple[Callable[[Found], Drawn | None], tuple[str, ...]]] = {
     "training_curves": (training_curves, ("base2new",)),
     "efficiency": (partial(trade_off, list(COSTS)), tuple(PARAMETERS)),
     "critical_difference": (partial(ranking, PARAMETERS), tuple(PARAMETERS)),
+    "reliability": (reliability, ("base2new",)),
+    "confusion": (confusion, ("base2new",)),
 }

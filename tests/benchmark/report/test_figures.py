@@ -84,11 +84,9 @@ def test_every_figure_is_drawn_and_labelled(demo, tmp_path):
         "efficiency_demo": ["trainable parameters", "seconds of training", "peak memory of"],
     }
     assert [figure.name for figure in drawn] == list(labels)
-    # The demo world has too few data sets for the last one.
-    assert list(figures.DRAWINGS) == [
-        *(name.removesuffix("_demo") for name in labels),
-        "critical_difference",
-    ]
+    # The demo world has too few data sets for one, and these results are of an older version.
+    without = ["critical_difference", "reliability", "confusion"]
+    assert list(figures.DRAWINGS) == [name.removesuffix("_demo") for name in labels] + without
     for figure in drawn:
         assert figure.demo and figure.caption.endswith(".")
         assert figure.protocol in figures.DRAWINGS[figure.name.removesuffix("_demo")][1]
