@@ -1,6 +1,7 @@
 """Loading CLIP: one of OpenAI's names, a local file, or the small `demo` model shipped with us."""
 
 import hashlib
+import logging
 import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -21,13 +22,22 @@ with warnings.catch_warnings():
 from clip.clip import _MODELS as OPENAI_URLS
 from clip.model import CLIP, VisionTransformer, build_model
 
+from prompting.architecture import HEAD_WIDTHS, Architecture
 from prompting.precision import WEIGHT_DTYPES, cast_matrices, check_precision
 from prompting.preprocess import image_transform
+from prompting.weights import VOCABULARY, clip_weights, find_state
+
+logger = logging.getLogger(__name__)
 
 CACHE = Path.home() / ".cache" / "clip"  # where the `clip` package keeps its downloads
 DEMO = "demo"
 DEMO_FILE = Path(__file__).with_name("demo_clip.safetensors")
-VOCABULARY = 49408
+UNKNOWN_ORIGIN = (
+    "%s is no file that OpenAI published, and weights do not say which activation and heads they "
+    "were trained with: %s is assumed. Most models of others (LAION, DataComp, ...) have gelu: set "
+    "MODEL.BACKBONE.ACTIVATION (quick_gelu or gelu) and, where they differ, "
+    "MODEL.BACKBONE.HEAD_WIDTHS."
+)
 
 
 @dataclass(frozen=True)
@@ -37,7 +47,8 @@ class Backbone:
     Attributes:
         model: the unmodified `clip.model.CLIP`, in eval mode, without gradients.
         name: the name or path asked for.
-        sha256: hash of its weights (in fp32), the same for every file that holds these weights.
+        sha256: hash of its weights (in fp32), the same for every file that holds these weights;
+            with an activation or heads unlike OpenAI's, of these too.
         precision: "fp32", "amp", "bf16" or "fp16".
         device: where the weights are.
     """
@@ -79,6 +90,8 @@ def load_backbone(
     precision: str = "fp32",
     device: torch.device | str = "cpu",
     trust: bool = False,
+    activation: str = "",
+    head_widths: tuple[int, int] = HEAD_WIDTHS,
 ) -> Backbone:
     """Load a CLIP, freeze it, put it on `device` in `precision`.
 
@@ -91,12 +104,17 @@ def load_backbone(
         name: a name of OpenAI's such as "ViT-B/16" (downloaded and checked by the `clip` package),
             "demo", or a file: OpenAI's TorchScript archive, a state dict, or safetensors.
         trust: whether to read a TorchScript archive that is none of OpenAI's.
+        activation: "quick_gelu" or "gelu", which a file of weights cannot say; empty: OpenAI's
+            quick_gelu, with a warning where the file is none of OpenAI's.
+        head_widths: of the text and of the image tower's attention heads, likewise.
 
     Raises:
         ValueError: an unknown name or precision, a file that holds no CLIP or is not trusted.
+        ArgumentError: an activation or head widths that are unknown, or not those of the name.
     """
     check_precision(precision)
-    shared, key = _shared.get(), (name, precision, torch.device(device), trust)
+    architecture = Architecture(activation, tuple(head_widths))
+    shared, key = _shared.get(), (name, precision, torch.device(device), trust, architecture)
     if shared is None:
         return _load_backbone(*key)
     if key not in shared:
@@ -104,10 +122,12 @@ def load_backbone(
     return shared[key]
 
 
-def _load_backbone(name: str, precision: str, device: torch.device, trust: bool) -> Backbone:
+def _load_backbone(
+    name: str, precision: str, device: torch.device, trust: bool, architecture: Architecture
+) -> Backbone:
     with torch.random.fork_rng(devices=[]):  # CLIP's constructor draws weights that are overwritten
-        model = _load(name, trust).float().eval().requires_grad_(False)
-    sha256 = _hash(model.state_dict())
+        model = _load(name, trust, architecture).float().eval().requires_grad_(False)
+    sha256 = _hash(model.state_dict(), architecture)
     cast_matrices(model, WEIGHT_DTYPES[precision])
     return Backbone(model.to(device), name, sha256, precision, device)
 
@@ -121,13 +141,17 @@ def require_transformer(backbone: Backbone) -> None:
         )
 
 
-def _load(name: str, trust: bool) -> CLIP:
-    if name == DEMO:
-        return _build(_demo_state())
-    if name in clip.available_models():
-        return _build(_read(_download(name), trust=False))
-    if Path(name).expanduser().is_file():
-        return _build(_read(Path(name).expanduser(), trust))
+def _load(name: str, trust: bool, architecture: Architecture) -> CLIP:
+    path = Path(name).expanduser()
+    if name == DEMO or name in clip.available_models():
+        architecture.check_published(name)
+        state = _demo_state() if name == DEMO else _read(_download(name), trust=False)
+        return _build(state, name, architecture)
+    if path.is_file():
+        state = _read(path, trust)
+        if not architecture.activation and not _is_published(path):
+            logger.warning(UNKNOWN_ORIGIN, path, architecture)
+        return _build(state, str(path), architecture)
     raise ValueError(
         f'Backbone "{name}" is neither a file nor a known name: choose "{DEMO}", '
         f"{', '.join(clip.available_models())}, or the path of a CLIP file."
@@ -165,7 +189,7 @@ def _read(path: Path, trust: bool) -> Mapping[str, torch.Tensor]:
             f"{path} is no CLIP file that can be read safely: expected OpenAI's archive, a state "
             "dict saved by torch.save, or safetensors."
         ) from error
-    return state.get("state_dict", state) if isinstance(state, Mapping) else {}
+    return find_state(state, str(path))
 
 
 class _NotPublished(ValueError):
@@ -180,32 +204,41 @@ def _is_torchscript(path: Path) -> bool:
         return any(Path(name).name == "constants.pkl" for name in archive.namelist())
 
 
-def _check_published(path: Path) -> None:
-    """OpenAI's addresses hold the SHA-256 of the file: .../<sha256>/ViT-B-16.pt."""
+def _is_published(path: Path) -> bool:
+    """Return whether OpenAI published this file."""
+    return _file_hash(path) in {url.split("/")[-2] for url in OPENAI_URLS.values()}
+
+
+def _file_hash(path: Path) -> str:
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):
             digest.update(block)
-    if digest.hexdigest() not in {url.split("/")[-2] for url in OPENAI_URLS.values()}:
+    return digest.hexdigest()
+
+
+def _check_published(path: Path) -> None:
+    """OpenAI's addresses hold the SHA-256 of the file: .../<sha256>/ViT-B-16.pt."""
+    if not _is_published(path):
         raise _NotPublished(
             f"{path} is a TorchScript archive, and none of those that OpenAI published (SHA-256 "
-            f"{digest.hexdigest()}): reading it may run code. Pass the weights as a state dict "
+            f"{_file_hash(path)}): reading it may run code. Pass the weights as a state dict "
             "or safetensors or, if you trust its source, MODEL.BACKBONE.TRUST True."
         )
 
 
-def _build(state: Mapping[str, torch.Tensor]) -> CLIP:
+def _build(state: Mapping[str, torch.Tensor], source: str, architecture: Architecture) -> CLIP:
     """Return a CLIP with these weights, in full precision (`build_model` alone rounds to fp16)."""
-    skip = ("input_resolution", "context_length", "vocab_size")
-    state = {key: value for key, value in state.items() if key not in skip}
+    weights = clip_weights(state, source, architecture.head_widths)
     try:
-        model = _model(dict(state)).float()
-        model.load_state_dict(state)
-    except (KeyError, RuntimeError, AssertionError) as error:
+        model = _model(dict(weights)).float()
+        model.load_state_dict(weights)
+    except (KeyError, RuntimeError, AssertionError, ZeroDivisionError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ValueError(
-            f"The file holds no CLIP of OpenAI's architecture: its weights do not fit ({reason})."
+            f"{source} holds no CLIP of OpenAI's architecture: its weights do not fit ({reason})."
         ) from error
+    architecture.apply(model)
     return model
 
 
@@ -230,8 +263,10 @@ def _demo_state() -> dict[str, torch.Tensor]:
     return {**{k: v.float() for k, v in state.items()}, "token_embedding.weight": embedding}
 
 
-def _hash(state: Mapping[str, torch.Tensor]) -> str:
+def _hash(state: Mapping[str, torch.Tensor], architecture: Architecture) -> str:
     digest = hashlib.sha256()
+    if architecture.differs:
+        digest.update(str(architecture).encode())
     for key in sorted(state):
         digest.update(key.encode())
         digest.update(state[key].contiguous().numpy())

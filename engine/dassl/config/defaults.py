@@ -103,6 +103,9 @@ def _model() -> CfgNode:
     node.BACKBONE.NAME = ""
     node.BACKBONE.PRETRAINED = True
     node.BACKBONE.TRUST = False  # load a TorchScript archive that is none of OpenAI's (ours)
+    # What a file of weights cannot say (ours):
+    node.BACKBONE.ACTIVATION = ""  # quick_gelu or gelu; empty: quick_gelu, OpenAI's
+    node.BACKBONE.HEAD_WIDTHS = (64, 64)  # of the attention heads of the text and image tower
     node.HEAD = CfgNode()
     node.HEAD.NAME = ""
     node.HEAD.HIDDEN_LAYERS = ()
