@@ -1,4 +1,4 @@
-"""Loading CLIP: one of OpenAI's names, a local file, or the small `demo` model shipped with us."""
+"""Loading CLIP: one of OpenAI's names, a local file, a model of open_clip, or our small `demo`."""
 
 import hashlib
 import logging
@@ -20,11 +20,17 @@ with warnings.catch_warnings():
     warnings.filterwarnings("ignore", message=".*pkg_resources is deprecated.*")
     import clip
 from clip.clip import _MODELS as OPENAI_URLS
-from clip.model import CLIP, VisionTransformer, build_model
+from clip.model import CLIP, build_model
+from torch import nn
 
+from prompting import open_clip_models
 from prompting.architecture import HEAD_WIDTHS, Architecture
+from prompting.errors import ArgumentError
+from prompting.openai_towers import ImageTower, TextTower
 from prompting.precision import WEIGHT_DTYPES, cast_matrices, check_precision
-from prompting.preprocess import image_transform
+from prompting.preprocess import ImageSettings, image_transform
+from prompting.tokenizer import CLIP_TOKENIZER, Tokenizer
+from prompting.towers import image_tower, resolution, text_tower
 from prompting.weights import VOCABULARY, clip_weights, find_state
 
 logger = logging.getLogger(__name__)
@@ -45,28 +51,48 @@ class Backbone:
     """A frozen CLIP with where it came from.
 
     Attributes:
-        model: the unmodified `clip.model.CLIP`, in eval mode, without gradients.
+        model: the unmodified `clip.model.CLIP` or model of open_clip, in eval mode, without
+            gradients.
         name: the name or path asked for.
         sha256: hash of its weights (in fp32), the same for every file that holds these weights;
             with an activation or heads unlike OpenAI's, of these too.
         precision: "fp32", "amp", "bf16" or "fp16".
         device: where the weights are.
+        tokenizer: of its texts.
+        images: how it was shown images, where that is not CLIP's way.
     """
 
-    model: CLIP
+    model: nn.Module
     name: str
     sha256: str
     precision: str
     device: torch.device
+    tokenizer: Tokenizer = CLIP_TOKENIZER
+    images: ImageSettings | None = None
 
     @property
     def resolution(self) -> int:
         """Side of the square input image, in pixels."""
-        return self.model.visual.input_resolution
+        return resolution(self.model)
+
+    @property
+    def text(self) -> TextTower:
+        """The text tower, for its widths and layers."""
+        return text_tower(self.model)
+
+    @property
+    def image(self) -> ImageTower:
+        """The image tower, likewise.
+
+        Raises:
+            ValueError: it is convolutional, see `require_transformer`.
+        """
+        require_transformer(self)
+        return image_tower(self.model)
 
     def preprocess(self, image: Image.Image) -> torch.Tensor:
         """Return an image as the model takes it: (3, H, W), normalised."""
-        return image_transform(self.resolution)(image)
+        return image_transform(self.resolution, self.images)(image)
 
 
 _shared: ContextVar[dict[tuple, Backbone] | None] = ContextVar("shared backbones", default=None)
@@ -102,7 +128,8 @@ def load_backbone(
 
     Args:
         name: a name of OpenAI's such as "ViT-B/16" (downloaded and checked by the `clip` package),
-            "demo", or a file: OpenAI's TorchScript archive, a state dict, or safetensors.
+            "demo", a file (OpenAI's TorchScript archive, a state dict, or safetensors), or a model
+            of open_clip, "open_clip:ARCHITECTURE/TAG" or "open_clip:ARCHITECTURE/FILE".
         trust: whether to read a TorchScript archive that is none of OpenAI's.
         activation: "quick_gelu" or "gelu", which a file of weights cannot say; empty: OpenAI's
             quick_gelu, with a warning where the file is none of OpenAI's.
@@ -125,18 +152,47 @@ def load_backbone(
 def _load_backbone(
     name: str, precision: str, device: torch.device, trust: bool, architecture: Architecture
 ) -> Backbone:
+    tokenizer, images, label = (
+        CLIP_TOKENIZER,
+        None,
+        str(architecture) if architecture.differs else "",
+    )
     with torch.random.fork_rng(devices=[]):  # CLIP's constructor draws weights that are overwritten
-        model = _load(name, trust, architecture).float().eval().requires_grad_(False)
-    sha256 = _hash(model.state_dict(), architecture)
+        if name.startswith(open_clip_models.PREFIX):
+            source = _open_clip_source(name, precision, architecture)
+            model, tokenizer = open_clip_models.load(source, lambda path: _read(path, trust))
+            images, label = source.images, source.label
+        else:
+            model = _load(name, trust, architecture)
+            if model.context_length != tokenizer.context_length:
+                tokenizer = Tokenizer(model.context_length)
+    model = model.float().eval().requires_grad_(False)
+    sha256 = _hash(model.state_dict(), label)
     cast_matrices(model, WEIGHT_DTYPES[precision])
-    return Backbone(model.to(device), name, sha256, precision, device)
+    return Backbone(model.to(device), name, sha256, precision, device, tokenizer, images)
+
+
+def _open_clip_source(
+    name: str, precision: str, architecture: Architecture
+) -> open_clip_models.Source:
+    if architecture.head_widths != HEAD_WIDTHS:
+        raise ArgumentError(
+            "head_widths", f'is {architecture.head_widths}: the architecture of "{name}" says it.'
+        )
+    if precision not in ("fp32", "amp"):
+        raise ValueError(
+            f'Precision "{precision}" is for OpenAI\'s models: with "{name}" choose fp32 or amp.'
+        )
+    return open_clip_models.find(name, architecture.activation)
 
 
 def require_transformer(backbone: Backbone) -> None:
-    """Refuse the ResNet backbones, whose image tower takes no prompts, by a ValueError."""
-    if not isinstance(backbone.model.visual, VisionTransformer):
+    """Refuse an image tower that takes no prompts, such as a ResNet, by a ValueError."""
+    if image_tower(backbone.model) is None:
+        kind = type(getattr(backbone.model.visual, "trunk", backbone.model.visual)).__name__
+        kind = "ResNet" if kind == "ModifiedResNet" else f"{kind}, no plain transformer, as"
         raise ValueError(
-            f'Backbone "{backbone.name}" has a ResNet image tower, and prompts need a transformer: '
+            f'Backbone "{backbone.name}" has a {kind} image tower, and prompts need a transformer: '
             'choose one of the ViT backbones, such as "ViT-B/16".'
         )
 
@@ -263,10 +319,8 @@ def _demo_state() -> dict[str, torch.Tensor]:
     return {**{k: v.float() for k, v in state.items()}, "token_embedding.weight": embedding}
 
 
-def _hash(state: Mapping[str, torch.Tensor], architecture: Architecture) -> str:
-    digest = hashlib.sha256()
-    if architecture.differs:
-        digest.update(str(architecture).encode())
+def _hash(state: Mapping[str, torch.Tensor], label: str) -> str:
+    digest = hashlib.sha256(label.encode())
     for key in sorted(state):
         digest.update(key.encode())
         digest.update(state[key].contiguous().numpy())

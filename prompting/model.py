@@ -24,6 +24,7 @@ from prompting.text_encoder import (
     move_classnames,
     tokenize,
 )
+from prompting.tokenizer import Tokenizer
 
 
 class PromptedCLIP(nn.Module):
@@ -67,7 +68,8 @@ class PromptedCLIP(nn.Module):
         self.precision, self.device = backbone.precision, backbone.device
         self.prompt_learner = prompt_learner
         self.drift_correction = drift_correction
-        self.tokenized_prompts = _tokenize(classnames, template, text, position).to(self.device)
+        tokenized = _tokenize(classnames, template, text, position, backbone.tokenizer)
+        self.tokenized_prompts = tokenized.to(self.device)
         self.logit_scale = self.clip.logit_scale.exp().float()
         self.frozen_text = None
         if templates:
@@ -171,7 +173,7 @@ def frozen_text_features(
         "templates": list(templates),
         "normalize": normalize,
     }
-    shape = (len(classnames), backbone.model.text_projection.shape[1])
+    shape = (len(classnames), backbone.text.joint_width)
     compute = partial(_frozen_text_features, backbone, classnames, templates, normalize)
     return cached(key, shape, backbone.device, compute)
 
@@ -181,7 +183,10 @@ def _frozen_text_features(
 ) -> Tensor:
     with autocast(backbone.precision, backbone.device):
         # Template by template: its texts share the words in front of the class names.
-        parts = [encode_texts(backbone.model, class_prompts(classnames, t)) for t in templates]
+        parts = [
+            encode_texts(backbone.model, class_prompts(classnames, t), tokenizer=backbone.tokenizer)
+            for t in templates
+        ]
     features = torch.stack(parts).float()
     if normalize:
         features = F.normalize(features, dim=-1)
@@ -189,9 +194,13 @@ def _frozen_text_features(
 
 
 def _tokenize(
-    classnames: Sequence[str], template: str, prompts: Sequence[Tensor], position: str
+    classnames: Sequence[str],
+    template: str,
+    prompts: Sequence[Tensor],
+    position: str,
+    tokenizer: Tokenizer,
 ) -> TokenizedPrompts:
     """Tokenise one text per class, whose first tokens are the slots of the text prompts."""
     tokens = prompts[0].shape[-2] if len(prompts) else 0
-    tokenized = tokenize(class_prompts(classnames, template), tokens)
-    return move_classnames(tokenized, class_prompts(classnames, "{}"), position)
+    tokenized = tokenize(class_prompts(classnames, template), tokens, tokenizer)
+    return move_classnames(tokenized, class_prompts(classnames, "{}"), position, tokenizer)

@@ -105,7 +105,7 @@ def clip_weights(
 def check_numbers(weights: Mapping[str, Tensor], source: str) -> None:
     """Refuse weights that are whole numbers (quantised) or not finite, by a ValueError."""
     for key, value in weights.items():
-        if key.endswith(".num_batches_tracked"):
+        if value.dtype == torch.int64:  # counts and indices
             continue
         if not value.is_floating_point():
             raise ValueError(
