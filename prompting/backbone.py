@@ -3,11 +3,11 @@
 import hashlib
 import logging
 import warnings
-import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import partial
 from inspect import signature
 from pathlib import Path
 
@@ -25,13 +25,13 @@ from torch import nn
 
 from prompting import open_clip_models
 from prompting.architecture import HEAD_WIDTHS, Architecture
-from prompting.errors import ArgumentError
 from prompting.openai_towers import ImageTower, TextTower
 from prompting.precision import WEIGHT_DTYPES, cast_matrices, check_precision
 from prompting.preprocess import ImageSettings, image_transform
 from prompting.tokenizer import CLIP_TOKENIZER, Tokenizer
 from prompting.towers import image_tower, resolution, text_tower
-from prompting.weights import VOCABULARY, clip_weights, find_state
+from prompting.weight_files import read_state
+from prompting.weights import VOCABULARY, clip_weights
 
 logger = logging.getLogger(__name__)
 
@@ -152,38 +152,21 @@ def load_backbone(
 def _load_backbone(
     name: str, precision: str, device: torch.device, trust: bool, architecture: Architecture
 ) -> Backbone:
-    tokenizer, images, label = (
-        CLIP_TOKENIZER,
-        None,
-        str(architecture) if architecture.differs else "",
-    )
+    dtype, images = WEIGHT_DTYPES[precision], None
+    label = str(architecture) if architecture.differs else ""
     with torch.random.fork_rng(devices=[]):  # CLIP's constructor draws weights that are overwritten
         if name.startswith(open_clip_models.PREFIX):
-            source = _open_clip_source(name, precision, architecture)
-            model, tokenizer = open_clip_models.load(source, lambda path: _read(path, trust))
+            open_clip_models.check(name, dtype, architecture)
+            source = open_clip_models.find(name, architecture.activation)
+            model, tokenizer = open_clip_models.load(source, partial(_read, trust=trust))
             images, label = source.images, source.label
         else:
             model = _load(name, trust, architecture)
-            if model.context_length != tokenizer.context_length:
-                tokenizer = Tokenizer(model.context_length)
+            tokenizer = Tokenizer(model.context_length)
     model = model.float().eval().requires_grad_(False)
     sha256 = _hash(model.state_dict(), label)
-    cast_matrices(model, WEIGHT_DTYPES[precision])
+    cast_matrices(model, dtype)
     return Backbone(model.to(device), name, sha256, precision, device, tokenizer, images)
-
-
-def _open_clip_source(
-    name: str, precision: str, architecture: Architecture
-) -> open_clip_models.Source:
-    if architecture.head_widths != HEAD_WIDTHS:
-        raise ArgumentError(
-            "head_widths", f'is {architecture.head_widths}: the architecture of "{name}" says it.'
-        )
-    if precision not in ("fp32", "amp"):
-        raise ValueError(
-            f'Precision "{precision}" is for OpenAI\'s models: with "{name}" choose fp32 or amp.'
-        )
-    return open_clip_models.find(name, architecture.activation)
 
 
 def require_transformer(backbone: Backbone) -> None:
@@ -225,39 +208,8 @@ def _download(name: str) -> Path:
         ) from error
 
 
-def _read(path: Path, trust: bool) -> Mapping[str, torch.Tensor]:
-    """Return the state dict in a file; no pickle is executed."""
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        if _is_torchscript(path):
-            if not trust:
-                _check_published(path)
-            with warnings.catch_warnings():
-                # OpenAI's files are TorchScript, whatever has become of it since.
-                warnings.filterwarnings("ignore", message=".*torch.jit.load.*")
-                return torch.jit.load(path, map_location="cpu").state_dict()
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except _NotPublished:
-        raise
-    except Exception as error:  # unpickling fails in many ways, all of them the file's
-        raise ValueError(
-            f"{path} is no CLIP file that can be read safely: expected OpenAI's archive, a state "
-            "dict saved by torch.save, or safetensors."
-        ) from error
-    return find_state(state, str(path))
-
-
-class _NotPublished(ValueError):
-    """A TorchScript archive that OpenAI did not publish."""
-
-
-def _is_torchscript(path: Path) -> bool:
-    """Return whether a file is a TorchScript archive, as PyTorch tells it from torch.save's."""
-    if not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        return any(Path(name).name == "constants.pkl" for name in archive.namelist())
+def _read(path: Path, trust: bool) -> dict[str, torch.Tensor]:
+    return read_state(path, (lambda _: None) if trust else _check_published)
 
 
 def _is_published(path: Path) -> bool:
@@ -276,7 +228,7 @@ def _file_hash(path: Path) -> str:
 def _check_published(path: Path) -> None:
     """OpenAI's addresses hold the SHA-256 of the file: .../<sha256>/ViT-B-16.pt."""
     if not _is_published(path):
-        raise _NotPublished(
+        raise ValueError(
             f"{path} is a TorchScript archive, and none of those that OpenAI published (SHA-256 "
             f"{_file_hash(path)}): reading it may run code. Pass the weights as a state dict "
             "or safetensors or, if you trust its source, MODEL.BACKBONE.TRUST True."

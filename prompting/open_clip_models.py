@@ -16,6 +16,7 @@ import clip
 import torch
 from torch import Tensor, nn
 
+from prompting.architecture import HEAD_WIDTHS, Architecture
 from prompting.errors import ArgumentError
 from prompting.open_clip_towers import is_driven
 from prompting.preprocess import ImageSettings
@@ -56,6 +57,27 @@ class Source:
     def label(self) -> str:
         """What makes these another model than the same weights in another architecture."""
         return json.dumps(self.config, sort_keys=True)
+
+
+def check(name: str, dtype: torch.dtype, architecture: Architecture) -> None:
+    """Refuse what models of open_clip do not take.
+
+    Args:
+        dtype: of the weights.
+        architecture: what the caller says that a file cannot.
+
+    Raises:
+        ValueError: weights in half precision, head widths.
+    """
+    if dtype != torch.float32:
+        raise ValueError(
+            f'Backbone "{name}" is one of open_clip, whose weights stay in fp32: choose precision '
+            "fp32 or amp."
+        )
+    if architecture.head_widths != HEAD_WIDTHS:
+        raise ArgumentError(
+            "head_widths", f'is {architecture.head_widths}: the architecture of "{name}" says them.'
+        )
 
 
 def find(name: str, activation: str = "") -> Source:
