@@ -16,6 +16,7 @@ from yacs.config import CfgNode
 import datasets
 import trainers
 from experiment.config_checks import check_values
+from prompting import open_clip_models
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 DEMO_DATASET = CONFIGS / "datasets" / "shapeworld.yaml"
@@ -37,9 +38,21 @@ def setup_cfg(args: argparse.Namespace) -> CfgNode:
     _merge_flags(cfg, args)
     _merge_pairs(cfg, args.opts)
     _check(cfg)
+    _fit_images(cfg)
     if cfg.OUTPUT_DIR in ("", get_cfg_default().OUTPUT_DIR):
         cfg.OUTPUT_DIR = cfg.RESUME or str(default_output(cfg, method_file))
     return cfg
+
+
+def _fit_images(cfg: CfgNode) -> None:
+    """Set how a model of open_clip was shown images, which its name says."""
+    name = cfg.MODEL.BACKBONE.NAME
+    images = (
+        open_clip_models.find(name).images if name.startswith(open_clip_models.PREFIX) else None
+    )
+    if images:
+        cfg.INPUT.PIXEL_MEAN, cfg.INPUT.PIXEL_STD = list(images.mean), list(images.std)
+        cfg.INPUT.INTERPOLATION, cfg.INPUT.RESIZE_MODE = images.interpolation, images.resize_mode
 
 
 def _default_config() -> CfgNode:

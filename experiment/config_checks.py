@@ -68,6 +68,7 @@ RULES: dict[str, Rule] = {
     "SEED": Rule("below 2**32 (and below 0 for none)", lambda seed: seed < 2**32),
     "INPUT.SIZE": PAIR,
     "INPUT.INTERPOLATION": one_of(tuple(INTERPOLATION_MODES)),
+    "INPUT.RESIZE_MODE": one_of(("shortest", "squash")),
     "INPUT.TRANSFORMS": Rule(
         f"names out of {', '.join(AVAI_CHOICES)}",
         lambda names: not isinstance(names, str) and all(name in AVAI_CHOICES for name in names),

@@ -4,7 +4,6 @@ Their texts are tokenised by CLIP's tokenizer: those of SigLIP and CLIPA would b
 """
 
 import json
-import os
 from functools import cache
 from pathlib import Path
 
@@ -13,10 +12,8 @@ import torch
 
 from prompting import open_clip_models
 
-# A session in a container has neither a network nor a reason to look for one.
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
-TEXT = {"context_length": 20, "vocab_size": 49408, "width": 48, "heads": 3, "layers": 3}
-IMAGE = {"image_size": 32, "patch_size": 8, "width": 60, "head_width": 20, "layers": 3}
+TEXT = {"context_length": 20, "vocab_size": 49408, "width": 48, "heads": 3, "layers": 4}
+IMAGE = {"image_size": 32, "patch_size": 8, "width": 60, "head_width": 20, "layers": 4}
 SEES_PADS = {"no_causal_mask": True, "pool_type": "last"}
 
 
@@ -68,11 +65,6 @@ CONFIGS = {
 KINDS = [kind for kind in CONFIGS if kind not in ("resnet", "mobileclip")]
 
 
-def require_open_clip() -> None:
-    """Skip where the extra is not installed."""
-    pytest.importorskip("open_clip", reason="needs the extra open_clip")
-
-
 @cache
 def add_architectures(folder: Path) -> None:
     """Make "tiny-KIND" an architecture of open_clip for each kind."""
@@ -89,7 +81,7 @@ def add_architectures(folder: Path) -> None:
 def _register_timm_towers() -> None:
     from timm.models import Eva, VisionTransformer, register_model
 
-    sizes = {"img_size": 32, "patch_size": 8, "embed_dim": 60, "depth": 3, "num_heads": 3}
+    sizes = {"img_size": 32, "patch_size": 8, "embed_dim": 60, "depth": 4, "num_heads": 3}
 
     def asked(kwargs):
         return {key: kwargs[key] for key in ("num_classes", "global_pool")}
@@ -112,13 +104,15 @@ def _register_timm_towers() -> None:
 
 
 @cache
-def write_weights(folder: Path, kind: str) -> Path:
-    """Write random weights of a kind, biases and norms too; returns the file."""
+def write_weights(folder: Path, kind: str) -> str:
+    """Write random weights of a kind, biases and norms too; returns the backbone's name."""
+    pytest.importorskip("open_clip", reason="needs the extra open_clip")
     add_architectures(folder)
     path = folder / f"{kind}.pth"
     path.touch()
     torch.manual_seed(0)
-    model = open_clip_models._build(open_clip_models.find(f"open_clip:tiny-{kind}/{path}"))
+    backbone = f"open_clip:tiny-{kind}/{path}"
+    model = open_clip_models._build(open_clip_models.find(backbone))
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if parameter.ndim == 1 and not name.startswith("logit"):
@@ -126,4 +120,4 @@ def write_weights(folder: Path, kind: str) -> Path:
             elif "trunk" in name:  # timm's are so small that nothing in front of them would count
                 parameter.normal_(std=parameter[0].numel() ** -0.5)
     torch.save(model.state_dict(), path)
-    return path
+    return backbone

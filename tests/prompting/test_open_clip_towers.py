@@ -115,7 +115,7 @@ def test_depth_zero_is_the_model_s_own(open_clip_backbone, kind):
     assert not model.training and not any(p.requires_grad for p in model.parameters())
 
 
-@pytest.mark.parametrize("depth", [1, 3])
+@pytest.mark.parametrize("depth", [1, 4])
 def test_prompts_of_the_text_tower(backbone, assert_same, depth):
     model, tower = backbone.model, backbone.text
     prompts = torch.randn(depth, 2, tower.width).requires_grad_()
@@ -137,7 +137,7 @@ def test_prompts_for_each_class_and_for_each_image(backbone, assert_same):
     assert_same(found, torch.stack(expected), images)
 
 
-@pytest.mark.parametrize("depth", [1, 3])
+@pytest.mark.parametrize("depth", [1, 4])
 def test_prompts_of_the_image_tower(backbone, assert_same, depth):
     model, images = backbone.model, torch.randn(2, 3, 32, 32)
     prompts = torch.randn(depth, 2, backbone.image.width).requires_grad_()

@@ -32,6 +32,7 @@ def _input() -> CfgNode:
     node = CfgNode()
     node.SIZE = (224, 224)  # height, width in pixels
     node.INTERPOLATION = "bilinear"  # bilinear, bicubic or nearest
+    node.RESIZE_MODE = "shortest"  # side of a test image; or squash: both sides (ours)
     node.TRANSFORMS = ()  # names from dassl.data.transforms
     node.NO_TRANSFORM = False  # True: the loader hands out PIL images
     node.PIXEL_MEAN = [0.485, 0.456, 0.406]
