@@ -41,4 +41,6 @@ def image_transform(
     # An extra, which whoever has these settings has.
     from open_clip import image_transform as open_clip_transform
 
-    return open_clip_transform(resolution, is_train=False, **asdict(settings))
+    transform = open_clip_transform(resolution, is_train=False, **asdict(settings))
+    # First of all, as in an evaluation: a palette's numbers cannot be resized.
+    return lambda image: transform(image.convert("RGB"))

@@ -77,3 +77,28 @@ def test_convolutional_towers_take_text_prompts_alone(build, method, kind):
         return
     with pytest.raises(ValueError, match="image tower, and prompts need a transformer"):
         build(method, kind)
+
+
+def test_train_and_evaluate(run, open_clip_name, monkeypatch, tmp_path):
+    """From the command line, with images as the weights of its name were shown them."""
+    name = open_clip_name("siglip")
+    from open_clip import pretrained
+
+    tag = pretrained._slpcfg(url=name.partition("/")[2])
+    monkeypatch.setitem(pretrained._PRETRAINED, "tiny-siglip", {"mine": tag})
+    monkeypatch.setattr("open_clip.download_pretrained", lambda cfg: cfg["url"])
+    pairs = ("TRAINER.MMLOP.PROMPT_DEPTH_TEXT", "3", "TRAINER.MMLOP.PROMPT_DEPTH_VISION", "4")
+    folder = tmp_path / "siglip"
+    trained = run("MMLoP", folder.name, *pairs, backbone="open_clip:tiny-siglip/mine")
+    assert trained["backbone"]["name"] == "open_clip:tiny-siglip/mine"
+    images = trained["config"]["INPUT"]
+    assert (images["PIXEL_MEAN"], images["RESIZE_MODE"]) == ([0.5] * 3, "squash")
+    assert tuple(images["SIZE"]) == (32, 32)
+
+    flags = {"backbone": name, "model_dir": str(folder)}  # the same weights as a file
+    again = run("MMLoP", "again", "--eval-only", *pairs, **flags)
+    assert again["backbone"]["sha256"] == trained["backbone"]["sha256"]
+    with pytest.raises(SystemExit):
+        run(
+            "MMLoP", "other", "--eval-only", *pairs, **{**flags, "backbone": open_clip_name("gelu")}
+        )
