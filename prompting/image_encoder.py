@@ -25,7 +25,8 @@ def embed_image(model: CLIP, images: Tensor) -> Tensor:
     if not isinstance(visual, VisionTransformer):
         return images
     x = visual.conv1(images.type(model.dtype)).flatten(2).transpose(1, 2)  # (B, N, d)
-    x = torch.cat([visual.class_embedding.type(x.dtype).expand(len(x), 1, -1), x], dim=1)
+    # Not len(x), which is a number in a traced graph: an exported tower would take one batch size.
+    x = torch.cat([visual.class_embedding.type(x.dtype).expand(x.shape[0], 1, -1), x], dim=1)
     return visual.ln_pre(x + visual.positional_embedding.type(x.dtype))
 
 
@@ -56,7 +57,7 @@ def encode_image(
     for index, block in enumerate(visual.transformer.resblocks):
         if index < len(layers):
             prompt = visual.ln_pre(layers[0]) if index == 0 else layers[index]
-            x = torch.cat([x, prompt.expand(len(x), -1, -1)], dim=1)
+            x = torch.cat([x, prompt.expand(x.shape[0], -1, -1)], dim=1)
         needed = None
         if index == last:  # only [CLS] is read
             needed = _leading(1)
