@@ -22,7 +22,7 @@ from inference.page import write_page
 from inference.run import load_run
 from prompting import PromptedCLIP, load_backbone
 from prompting.hub import is_prompts, load_prompts
-from prompting.prediction import Prediction, image_files, predict, zero_shot
+from prompting.prediction import Prediction, image_files, predict, read_classes, zero_shot
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -68,21 +68,6 @@ def check(args: argparse.Namespace) -> None:
     for path in (args.results_file, args.html):
         if path and path.is_dir():
             raise ValueError(f"{path} is a folder: give the name of a file to write.")
-
-
-def read_classes(path: Path) -> list[str]:
-    """Return the class names in a file, one per line.
-
-    Raises:
-        ValueError: there is none, or one twice.
-    """
-    lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
-    names = [line for line in lines if line]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if not names or twice:
-        what = f"{', '.join(twice)} twice" if twice else "no class name"
-        raise ValueError(f"{path} has {what}: give one class per line, each once.")
-    return names
 
 
 def load_model(args: argparse.Namespace) -> PromptedCLIP:

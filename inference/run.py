@@ -26,7 +26,8 @@ class Run:
     """A run's classifier.
 
     Attributes:
-        training: what it was trained on: trainer, dataset, subsample, shots, seed, epochs, and the method's options.
+        training: what it was trained on: trainer, dataset, subsample, shots, seed,
+            epochs, and the options of the method.
         results: its results.json, where these prompts are the ones that were evaluated.
     """
 

@@ -52,6 +52,21 @@ def zero_shot(
     return model.eval()
 
 
+def read_classes(path: Path) -> list[str]:
+    """Return the class names in a file, one per line.
+
+    Raises:
+        ValueError: there is none, or one twice.
+    """
+    lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    names = [line for line in lines if line]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if not names or twice:
+        what = f"{', '.join(twice)} twice" if twice else "no class name"
+        raise ValueError(f"{path} has {what}: give one class per line, each once.")
+    return names
+
+
 def image_files(sources: Iterable[Path | str]) -> list[Path]:
     """Return the files that are meant, each once, in the order of the sources.
 
@@ -122,7 +137,7 @@ def _reader(backbone: Backbone):
         """Return an image as the evaluation sees it, or why it cannot be read."""
         try:
             with Image.open(path) as image:
-                return backbone.preprocess(image.convert("RGB"))
+                return backbone.preprocess(image)
         except Exception as error:  # decoding fails in many ways, all of them the file's
             return " ".join(str(error).split()) or type(error).__name__
 

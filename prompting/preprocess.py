@@ -1,6 +1,7 @@
 """Images as CLIP takes them."""
 
 from collections.abc import Callable
+from typing import Any
 
 from clip.clip import _transform
 from PIL import Image
@@ -16,4 +17,22 @@ def image_transform(resolution: int) -> Callable[[Image.Image], Tensor]:
     Args:
         resolution: side of the square image in pixels.
     """
-    return _transform(resolution)
+    transform = _transform(resolution)
+    # First of all, as in an evaluation: a palette's numbers cannot be resized.
+    return lambda image: transform(image.convert("RGB"))
+
+
+def describe_preprocessing(resolution: int) -> dict[str, Any]:
+    """Return the same in plain values, for programs without torch.
+
+    `size` is the resolution in pixels, `resample` PIL's number of the method, `mean` and `std` are
+    those of the channels in 0..1.
+    """
+    steps = {type(step).__name__: step for step in _transform(resolution).transforms}
+    normalize = steps["Normalize"]
+    return {
+        "size": steps["Resize"].size,
+        "resample": int(Image.Resampling[steps["Resize"].interpolation.name]),
+        "mean": list(normalize.mean),
+        "std": list(normalize.std),
+    }
