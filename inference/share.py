@@ -1,6 +1,7 @@
 """Make a folder of prompts of a run or checkpoint: `python -m inference.share RUN FOLDER`."""
 
 import argparse
+import logging
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -52,6 +53,7 @@ def _of_these(path: Path, run: Run) -> Mapping[str, Any]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Return the exit status, see docs/failures.md."""
     args = parse_args(argv)
+    logging.getLogger("dassl").setLevel(logging.WARNING)  # what is printed is where things are
     try:
         share(args)
     except Exception as error:
