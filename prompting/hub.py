@@ -152,7 +152,7 @@ def push_to_hub(folder: Path | str, repo_id: str, private: bool = False) -> str:
     """
     folder = find_prompts(folder)
     _read(folder)  # damaged prompts are not passed on
-    return str(_on_hub()(folder).push_to_hub(repo_id, private=private))
+    return str(_on_hub()(folder).push_to_hub(repo_id, private=private or None))
 
 
 def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -190,7 +190,7 @@ def _on_hub() -> type:
     """Return the class that the Hub's own client saves and loads."""
     try:
         # An extra: only who shares over the Hub has it.
-        from huggingface_hub import ModelHubMixin, snapshot_download
+        from huggingface_hub import ModelHubMixin, hf_hub_download
     except ImportError as error:
         raise ValueError(
             "The Hugging Face Hub takes a package that is not installed: pip install "
@@ -209,7 +209,8 @@ def _on_hub() -> type:
 
         @classmethod
         def _from_pretrained(cls, *, model_id: str, **options: Any) -> "PromptsOnHub":
-            return cls(Path(snapshot_download(model_id, allow_patterns=list(FILES), **options)))
+            found = [hf_hub_download(model_id, name, **options) for name in (WEIGHTS, CONFIG)]
+            return cls(Path(found[0]).parent)
 
         @classmethod
         def from_pretrained(cls, name: str, **options: Any) -> "PromptsOnHub":
@@ -224,6 +225,6 @@ def _on_hub() -> type:
 def _or_say_why(call: Callable[..., Any], name: str, **options: Any) -> Any:
     try:
         return call(name, **options)
-    except (OSError, ValueError, RuntimeError) as error:  # the client's errors are all of these
+    except Exception as error:  # the network's and the client's have no class in common
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise ValueError(f'The Hub and "{name}": {lines[0]}') from error
