@@ -15,10 +15,12 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from prompting.hub import load_prompts
@@ -80,10 +82,11 @@ def export(model: PromptedCLIP, folder: Path | str) -> Path:
             f"Export takes a model in fp32 on the CPU, this one is in {model.precision} on "
             f"{model.device}: load the prompts with precision fp32 and device cpu."
         )
+    about = metadata(model)
     program = _trace(MergedClassifier(model).eval(), model.backbone.resolution)
     for node in program.model.graph:
         node.metadata_props.clear()  # from which line of which file on this machine it comes
-    program.model.metadata_props.update(metadata(model))
+    program.model.metadata_props.update(about)
     weights = sum(p.numel() * p.element_size() for p in model.clip.visual.parameters())
     folder.parent.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
@@ -116,13 +119,34 @@ def _trace(merged: MergedClassifier, side: int) -> "torch.onnx.ONNXProgram":
 
 
 def metadata(model: PromptedCLIP) -> dict[str, str]:
-    """Return what a program needs beside the graph, as JSON texts: labels and preprocessing."""
+    """Return what a program needs beside the graph, as JSON texts: labels and preprocessing.
+
+    Raises:
+        ValueError: the backbone's preprocessing is not one that the words can say.
+    """
+    preprocessing = describe_preprocessing(model.backbone.resolution)
+    image = Image.effect_noise((3 * preprocessing["size"], 2 * preprocessing["size"]), 64)
+    if (preprocess(image, preprocessing) - model.backbone.preprocess(image)).abs().max() > 1e-3:
+        raise ValueError(
+            f'The preprocessing of backbone "{model.backbone.name}" is not CLIP\'s: the file could '
+            "not tell a program how to prepare its images."
+        )
     found = {
         "labels": list(model.classnames),
-        "preprocessing": describe_preprocessing(model.backbone.resolution),
+        "preprocessing": preprocessing,
         "backbone": {"name": model.backbone.name, "sha256": model.backbone.sha256},
     }
     return {key: json.dumps(value, ensure_ascii=False) for key, value in found.items()}
+
+
+def preprocess(image: Image.Image, words: Mapping[str, Any]) -> Tensor:
+    """Prepare an image (3, H, W) as a program does that has nothing but the description."""
+    size, image = words["size"], image.convert("RGB")
+    image = image.resize([size * side // min(image.size) for side in image.size], words["resample"])
+    left, top = (round((side - size) / 2) for side in image.size)
+    pixels = bytearray(image.crop((left, top, left + size, top + size)).tobytes())
+    x = torch.frombuffer(pixels, dtype=torch.uint8).view(size, size, 3) / 255
+    return ((x - torch.tensor(words["mean"])) / torch.tensor(words["std"])).permute(2, 0, 1)
 
 
 def difference(model: PromptedCLIP, path: Path) -> float:

@@ -11,7 +11,8 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
@@ -141,7 +142,8 @@ def find_prompts(source: Path | str) -> Path:
         raise FileNotFoundError(
             f"There are no prompts at {source}: give a folder, or a name on the Hub (user/name)."
         )
-    return _on_hub().from_pretrained(str(source)).folder
+    with _in_one_sentence(f"There is no folder {source}, and the Hub did not give it"):
+        return _on_hub().from_pretrained(str(source)).folder
 
 
 def push_to_hub(folder: Path | str, repo_id: str, private: bool = False) -> str:
@@ -152,7 +154,8 @@ def push_to_hub(folder: Path | str, repo_id: str, private: bool = False) -> str:
     """
     folder = find_prompts(folder)
     _read(folder)  # damaged prompts are not passed on
-    return str(_on_hub()(folder).push_to_hub(repo_id, private=private or None))
+    with _in_one_sentence(f"{folder} was not put on the Hub as {repo_id}"):
+        return str(_on_hub()(folder).push_to_hub(repo_id, private=private or None))
 
 
 def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -188,14 +191,8 @@ def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 @cache
 def _on_hub() -> type:
     """Return the class that the Hub's own client saves and loads."""
-    try:
-        # An extra: only who shares over the Hub has it.
-        from huggingface_hub import ModelHubMixin, hf_hub_download
-    except ImportError as error:
-        raise ValueError(
-            "The Hugging Face Hub takes a package that is not installed: pip install "
-            "huggingface_hub."
-        ) from error
+    # An extra: only who shares over the Hub has it.
+    from huggingface_hub import ModelHubMixin, hf_hub_download
 
     class PromptsOnHub(ModelHubMixin, library_name="mmlop", paper_url=ARTICLE):
         """Three files. The client's mixin for PyTorch would store all of CLIP."""
@@ -212,19 +209,16 @@ def _on_hub() -> type:
             found = [hf_hub_download(model_id, name, **options) for name in (WEIGHTS, CONFIG)]
             return cls(Path(found[0]).parent)
 
-        @classmethod
-        def from_pretrained(cls, name: str, **options: Any) -> "PromptsOnHub":
-            return _or_say_why(super().from_pretrained, name, **options)
-
-        def push_to_hub(self, name: str, **options: Any) -> str:
-            return _or_say_why(super().push_to_hub, name, **options)
-
     return PromptsOnHub
 
 
-def _or_say_why(call: Callable[..., Any], name: str, **options: Any) -> Any:
+@contextmanager
+def _in_one_sentence(what: str) -> Iterator[None]:
+    """Turn whatever the network and the Hub's client raise into a ValueError."""
     try:
-        return call(name, **options)
-    except Exception as error:  # the network's and the client's have no class in common
+        yield
+    except ImportError as error:
+        raise ValueError(f"{what}: it takes pip install huggingface_hub.") from error
+    except Exception as error:  # they have no class in common
         lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise ValueError(f'The Hub and "{name}": {lines[0]}') from error
+        raise ValueError(f"{what}: {lines[0]}") from error

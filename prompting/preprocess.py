@@ -23,7 +23,7 @@ def image_transform(resolution: int) -> Callable[[Image.Image], Tensor]:
 
 
 def describe_preprocessing(resolution: int) -> dict[str, Any]:
-    """Return the same in plain values, for programs without torch.
+    """Return the same in plain values, for programs without torch (docs/predict.md has one).
 
     `size` is the resolution in pixels, `resample` PIL's number of the method, `mean` and `std` are
     those of the channels in 0..1.

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from prompting import Backbone, PromptedCLIP, predict
-from prompting.export import FILE, MergedClassifier, difference, export, main
+from prompting.export import FILE, MergedClassifier, difference, export, main, preprocess
 from prompting.hub import save_prompts
 from prompting.preprocess import describe_preprocessing, image_transform
 from tests.conftest import build_clip
@@ -110,8 +110,16 @@ def test_the_described_preprocessing_is_the_model_s(size):
     lines = SCRIPT[SCRIPT.index("    image = ") : SCRIPT.index("    (logits,)")].splitlines()
     source = "\n".join(line[4:] for line in lines).replace("Image.open(path)", "image")
     exec(compile(source, "docs/predict.md", "exec"), scope)
-    found = torch.from_numpy(scope["x"].transpose(2, 0, 1)).float()
-    torch.testing.assert_close(found, image_transform(32)(image))
+    for found in (torch.from_numpy(scope["x"].transpose(2, 0, 1)), preprocess(image, scope["p"])):
+        torch.testing.assert_close(found.float(), image_transform(32)(image))
+
+
+def test_another_preprocessing_is_not_described_as_clip_s(tiny_backbone, tmp_path, monkeypatch):
+    ours = Backbone.preprocess
+    monkeypatch.setattr(Backbone, "preprocess", lambda self, image: 0.5 * ours(self, image))
+    with pytest.raises(ValueError, match='The preprocessing of backbone "tiny" is not CLIP\'s'):
+        export(low_rank(tiny_backbone), tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_script_of_the_page_runs_without_torch(exported, tmp_path):

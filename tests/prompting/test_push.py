@@ -56,11 +56,13 @@ def test_a_damaged_folder_is_not_pushed(server, saved):
 
 
 def test_what_the_hub_refuses_is_one_sentence(server, saved, monkeypatch):
-    with pytest.raises(ValueError, match='The Hub and "me/nothing": ') as error:
+    with pytest.raises(
+        ValueError, match="There is no folder me/nothing, and the Hub did not"
+    ) as error:
         load_prompts("me/nothing")
     assert "\n" not in str(error.value)
     monkeypatch.setenv("HF_TOKEN", "hf_wrong")
-    with pytest.raises(ValueError, match='The Hub and "me/prompts": .*401') as error:
+    with pytest.raises(ValueError, match="was not put on the Hub as me/prompts: .*401") as error:
         push_to_hub(saved, "me/prompts")
     assert "\n" not in str(error.value)
 
@@ -68,6 +70,6 @@ def test_what_the_hub_refuses_is_one_sentence(server, saved, monkeypatch):
 def test_without_a_network(server, saved, monkeypatch):
     server.shutdown()
     server.server_close()
-    with pytest.raises(ValueError, match='The Hub and "me/prompts": ') as error:
+    with pytest.raises(ValueError, match="was not put on the Hub as me/prompts: ") as error:
         push_to_hub(saved, "me/prompts")
     assert "\n" not in str(error.value)
