@@ -54,7 +54,7 @@ def load_run(
         FileNotFoundError: neither a checkpoint nor the results of a method without training.
         ValueError: another backbone, a damaged checkpoint, other classes for prompts per class.
     """
-    results = _results(source if source.is_dir() else source.parent.parent)
+    results = _results(source)
     if results and not trainers.requires_training(results["trainer"]) and source.is_dir():
         cfg = CfgNode(results["config"])
         names = _names_of_data(cfg) if classnames is None else classnames
@@ -72,8 +72,10 @@ def load_run(
     return Run(model, _training(cfg, checkpoint["epoch"]), evaluated)
 
 
-def _results(folder: Path) -> Mapping[str, Any] | None:
-    path = folder / FILE_NAME
+def _results(source: Path) -> Mapping[str, Any] | None:
+    """Return the results of the run whose folder or checkpoint this is, None without any."""
+    in_run = source.is_file() and source.parent.name == FOLDER
+    path = (source.parent.parent if in_run else source) / FILE_NAME
     return read_results(path) if path.is_file() else None
 
 

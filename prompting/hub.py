@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 from PIL import Image
+from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
@@ -30,9 +31,8 @@ from prompting.files import write_atomically
 from prompting.model import PromptedCLIP
 
 CONFIG, WEIGHTS, CARD = "adapter_config.json", "adapter_model.safetensors", "README.md"
-FILES = (WEIGHTS, CARD, CONFIG)  # in the order of writing: the configuration has the others' hash
+FILES = (WEIGHTS, CARD, CONFIG)  # as they are written: a folder without the last is none
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
-ARTICLE = "https://arxiv.org/abs/2602.21397"
 
 
 def save_prompts(
@@ -97,20 +97,20 @@ def load_prompts(
         ValueError: another backbone, damaged or foreign files, other classes for prompts per class.
     """
     folder = find_prompts(source)
-    config, state = _read(folder)
+    config, weights = _read(folder)
     if not isinstance(backbone, Backbone):
-        name = backbone or config["backbone"]["name"]
-        backbone = load_backbone(name, precision or config["precision"], device)
+        name = backbone or config["backbone"].get("name", "")
+        backbone = load_backbone(name, precision or config.get("precision", "fp32"), device)
     if backbone.sha256 != config["backbone"]["sha256"]:
         raise ValueError(
-            f'{folder} holds prompts for backbone "{config["backbone"]["name"]}", and these '
-            f'weights are another ("{backbone.name}"): give the one that they were trained on.'
+            f'{folder} holds prompts for backbone "{config["backbone"].get("name", "")}", and '
+            f'these weights are another ("{backbone.name}"): give the one they were trained on.'
         )
-    names = config["classnames"] if classnames is None else list(classnames)
     try:
-        model = build(config, state, backbone, names)
+        names = config["classnames"] if classnames is None else list(classnames)
+        model = build(config, load(weights), backbone, names)
         model.fix_text(model.text_classifier())
-    except (KeyError, TypeError, RuntimeError, AttributeError) as error:
+    except (KeyError, TypeError, RuntimeError, AttributeError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ValueError(
             f"{folder} holds tensors that do not fit its {CONFIG} ({reason}): get both from where "
@@ -158,12 +158,12 @@ def push_to_hub(folder: Path | str, repo_id: str, private: bool = False) -> str:
         return str(_on_hub()(folder).push_to_hub(repo_id, private=private or None))
 
 
-def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Return configuration and tensors, checked to be those that were saved together."""
+def _read(folder: Path) -> tuple[dict[str, Any], bytes]:
+    """Return configuration and weights, checked to be those that were saved together."""
     path = folder / CONFIG
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
-        found = config["format"], config["backbone"]["sha256"], config["sha256"]
+        version, digest, _ = config["format"], config["sha256"], config["backbone"]["sha256"]
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{folder} has no {CONFIG}: copy it there, too.") from error
     except (ValueError, KeyError, TypeError) as error:
@@ -171,21 +171,21 @@ def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             f"{path} is damaged, or not written by this library's save_prompts: get it again from "
             "where the prompts were saved."
         ) from error
-    if found[0] != FORMAT:
+    if version != FORMAT:
         raise ValueError(
-            f"{path} is of format {found[0]}, and this version reads {FORMAT}: install the version "
+            f"{path} is of format {version}, and this version reads {FORMAT}: install the version "
             "of this library that saved it."
         )
     try:
         weights = (folder / WEIGHTS).read_bytes()
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{folder} has no {WEIGHTS}: copy it there, too.") from error
-    if hashlib.sha256(weights).hexdigest() != found[2]:
+    if hashlib.sha256(weights).hexdigest() != digest:
         raise ValueError(
             f"{folder / WEIGHTS} is not the file that was saved with its {CONFIG} (another "
             "SHA-256): it was cut short, changed or replaced; get it again."
         )
-    return config, load(weights)
+    return config, weights
 
 
 @cache
@@ -194,7 +194,7 @@ def _on_hub() -> type:
     # An extra: only who shares over the Hub has it.
     from huggingface_hub import ModelHubMixin, hf_hub_download
 
-    class PromptsOnHub(ModelHubMixin, library_name="mmlop", paper_url=ARTICLE):
+    class PromptsOnHub(ModelHubMixin, library_name="mmlop"):
         """Three files. The client's mixin for PyTorch would store all of CLIP."""
 
         def __init__(self, folder: Path) -> None:  # a Path: a plain value would be published

@@ -1,5 +1,6 @@
 """Prompts that are saved and loaded classify as before; what does not fit is one sentence."""
 
+import hashlib
 import json
 import re
 
@@ -127,6 +128,7 @@ DAMAGE = {
     "a later format": (CONFIG, edit(format=2), "is of format 2, and this version reads 1"),
     "unknown kind": (CONFIG, edit(prompt_learner="X"), "that do not fit its adapter_config.json"),
     "another kind": (CONFIG, edit(prompt_learner="Context"), "that do not fit its adapter_config"),
+    "no names": (CONFIG, edit(classnames=7), "that do not fit its adapter_config.json"),
     "no template": (CONFIG, edit(template="a photo"), 'exactly one "{}" for the class name'),
 }
 
@@ -138,6 +140,14 @@ def test_damaged_and_foreign_files_are_refused(saved, tiny_backbone, case):
     with pytest.raises(ValueError, match=re.escape(message)) as error:
         load_prompts(saved, backbone=tiny_backbone)
     assert "\n" not in str(error.value) and len(str(error.value)) < 500
+
+
+def test_other_content_with_its_right_hash(saved, tiny_backbone):
+    damage(saved, WEIGHTS, lambda c: b"no tensors")
+    digest = hashlib.sha256(b"no tensors").hexdigest()
+    damage(saved, CONFIG, edit(sha256=digest))
+    with pytest.raises(ValueError, match="holds tensors that do not fit its adapter_config.json"):
+        load_prompts(saved, backbone=tiny_backbone)
 
 
 @pytest.mark.parametrize("name", [CONFIG, WEIGHTS])
@@ -152,7 +162,7 @@ def test_another_backbone_is_refused(saved, tiny_file):
     with pytest.raises(ValueError, match='for backbone "tiny", and these weights are another'):
         load_prompts(saved, backbone=tiny_file)
     other = Backbone(build_clip(seed=1), "tiny", "1" * 64, "fp32", torch.device("cpu"))
-    with pytest.raises(ValueError, match="give the one that they were trained on"):
+    with pytest.raises(ValueError, match="give the one they were trained on"):
         load_prompts(saved, backbone=other)
 
 
