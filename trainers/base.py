@@ -57,6 +57,7 @@ class PromptTrainer(PromptCheckpoints, TrainerX):
     requires_training: bool = True  # whether there is anything to train
     command: Sequence[str] | None = None  # what was called, for results.json; None: sys.argv
     seeds: Sequence[int] = ()  # of the runs that are stepped in this process, where several are
+    _confidences: list[Tensor] | None = None  # of the images evaluated so far
 
     @property
     def options(self) -> CfgNode:
@@ -235,7 +236,7 @@ class PromptTrainer(PromptCheckpoints, TrainerX):
         The final evaluation names no split and takes TEST.SPLIT; `best_val` asks for "val".
         """
         start = time.monotonic()
-        self._confidences: list[Tensor] = []
+        self._confidences = []
         with self.model.fixed_text():
             accuracy = super().test(split)
         if split is None:
@@ -244,9 +245,10 @@ class PromptTrainer(PromptCheckpoints, TrainerX):
         return accuracy
 
     def model_inference(self, input: Tensor) -> Tensor:
-        """Return the logits (B, C) of images, and keep how sure they are for the metrics."""
+        """Return the logits (B, C) of images; an evaluation keeps how sure it is."""
         logits = self.model(input)
-        self._confidences.append(logits.float().softmax(dim=1).amax(dim=1))
+        if self._confidences is not None:
+            self._confidences.append(logits.float().softmax(dim=1).amax(dim=1))
         return logits
 
     def metrics(self) -> dict:

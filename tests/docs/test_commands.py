@@ -12,6 +12,9 @@ from benchmark.report import cli as report
 from benchmark.report.figures import DRAWINGS
 from datasets import __main__ as data
 from experiment import cli
+from inference import cli as inference
+from inference import share
+from prompting import export
 from tests.docs.pages import PAGES, ROOT, blocks, text, without_blocks
 
 # Pages whose commands run in tests of their own.
@@ -62,6 +65,8 @@ def check_python(words, folder, monkeypatch):
         if args.config_file not in THEIRS:
             monkeypatch.chdir(ROOT)
             cli.setup_cfg(args)
+    elif words[0] == "predict.py":
+        inference.parse_args(words[1:])
     elif words[0] == "-m":
         monkeypatch.chdir(folder)
         MODULES[words[1]](words[2:])
@@ -127,6 +132,8 @@ MODULES = {
     "benchmark.report": check_report,
     "datasets": data.parse_args,
     "pytest": check_pytest,
+    "inference.share": share.parse_args,
+    "prompting.export": export.parse_args,
     "benchmark.speed": lambda words: None,  # with its flags in docs/speed.md
 }
 
