@@ -132,9 +132,11 @@ def test_subsample_refused(world):
 
 
 def test_new_half_of_one_class_refused(tmp_path):
-    write_world(tmp_path, make_split(classes=["ant"]))
     with pytest.raises(ValueError, match="'new', but there is only the class"):
-        build(tmp_path, subsample="new")
+        subsample_classes([Rendered(0, "ant", "")], subsample="new")
+    write_world(tmp_path, make_split(classes=["ant"]))
+    with pytest.raises(ValueError, match="there is only the class 'ant', expected at least two"):
+        build(tmp_path)
 
 
 def test_missing_folders_and_files(world):
@@ -157,7 +159,7 @@ def test_missing_folders_and_files(world):
 def test_missing_image(world, name):
     image = world / "tiny" / "images" / "emu" / f"{name}_0.png"
     image.unlink()
-    with pytest.raises(FileNotFoundError, match=f"1 of .* {name} images .* {image}; unpack"):
+    with pytest.raises(FileNotFoundError, match=f"1 of .* {name} images .* {image}; put the images"):
         build(world, shots=-1)
 
 
@@ -174,7 +176,10 @@ def test_long_splits_are_looked_at_evenly(world, monkeypatch):
     [
         ('{"train": [', "must be a JSON object with the lists train, val and test"),
         ("[]", "must be a JSON object with the lists train, val and test"),
-        ('{"train": [], "test": []}', r"train, val and test, got KeyError\('val'\)"),
+        ('{"train": [], "val": []}', "the lists train, val and test .val may be missing., got"),
+        ('{"train": [], "test": 5}', "the lists train, val and test .val may be missing., got"),
+        ('{"val": [], "dev": [], "test": []}', "the lists train, val and test .*'dev'"),
+        ("[" * 100000, "must be a JSON object with the lists train, val and test"),
     ],
 )
 def test_broken_split_file(world, text, message):
@@ -207,11 +212,28 @@ def test_split_entry_refused(world, entry, message):
         build(world)
 
 
-@pytest.mark.parametrize("name", SIZES)
-def test_empty_split_refused(tmp_path, name):
-    write_world(tmp_path, make_split() | {name: []})
-    with pytest.raises(ValueError, match=f"the {name} split is empty"):
+def test_an_empty_test_split_is_refused(tmp_path):
+    write_world(tmp_path, make_split() | {"test": []})
+    with pytest.raises(ValueError, match="the test split is empty"):
         build(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["val", "validation", "Valid", "dev", "none"])
+def test_val_may_be_empty_or_missing_or_called_otherwise(tmp_path, name):
+    split = make_split()
+    val = split.pop("val")
+    dataset = build(write_world(tmp_path / "a", split | {name: []}))
+    assert (dataset.val, len(dataset.train_x), dataset.test_only) == (None, 10, False)
+    if name != "none":
+        dataset = build(write_world(tmp_path / "b", split | {name: val}))
+        assert triples(dataset.val) == reference_draw(split | {"val": val}, 2, 1)[1]
+
+
+@pytest.mark.parametrize("change", [{"train": []}, {"train": [], "val": []}])
+def test_test_images_alone_are_read_for_evaluation(tmp_path, change):
+    dataset = build(write_world(tmp_path, make_split() | change), subsample="base")
+    assert dataset.test_only and dataset.classnames == ["ant", "bee", "cat"]
+    assert triples(dataset.test) == [e for e in map(tuple, make_split()["test"]) if e[1] < 3]
 
 
 @pytest.mark.parametrize("name", ["val", "test"])

@@ -131,9 +131,12 @@ def test_deep_finds_images_that_cannot_be_read(full, capsys):
     assert main(["check", "--root", str(full), "EuroSAT", "--deep"]) == 1
     table = capsys.readouterr().out
     assert rows(table)["EuroSAT"]["verdict"] == "broken"
-    assert "2 images cannot be read: unpack or download them again" in table
-    assert all(path in table for path in bad)
-    assert sorted(look(capsys, "--root", full, "EuroSAT", "--deep")[1]["EuroSAT"]["bad"]) == bad
+    assert "2 images cannot be read" in table
+    for path in bad:
+        assert f"Cannot read the image {path} (" in table
+        assert "unpack or download it again" in table.partition(path)[2].splitlines()[0]
+    report = look(capsys, "--root", full, "EuroSAT", "--deep")[1]["EuroSAT"]
+    assert sorted(report["bad"]) == sorted(report["why"]) == bad
 
 
 def test_long_lists_are_cut_in_the_table_alone(full, capsys):
