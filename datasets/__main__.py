@@ -49,18 +49,20 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         for word in words:
             if word.startswith("--"):
                 raise ValueError(f"unrecognized argument {word}; flags come before KEY VALUE pairs")
-        known = ON_DISK if args.command == "check" else ALL
-        for name in args.names:
-            check_availability(name, known, "data set")
         if args.command == "check" and not os.path.isdir(args.root):
             raise ValueError(f"--root must be a folder, got {args.root}")
-        args.cfg = read_cfg(args)
+        file = getattr(args, "dataset_config_file", None)
+        args.cfg = read_cfg(file, args.pairs)
+        args.cfg.DATASET.ROOT = str(args.root)
+        args.names = args.names or ([args.cfg.DATASET.NAME] if file else [])
+        for name in args.names:
+            check_availability(name, ON_DISK if args.command == "check" else ALL, "data set")
     except (OSError, ValueError) as error:
         parser.error(str(error))
     return args
 
 
-def read_cfg(args: argparse.Namespace) -> CfgNode:
+def read_cfg(file: Path | None, pairs: Sequence[str]) -> CfgNode:
     """Return the configuration of a run's data set: from its YAML, then from KEY VALUE pairs.
 
     Raises:
@@ -68,30 +70,26 @@ def read_cfg(args: argparse.Namespace) -> CfgNode:
     """
     cfg = get_cfg_default()
     add_config(cfg)
-    file, pairs = getattr(args, "dataset_config_file", None), args.pairs
     if file:
         try:
-            section = (yaml.safe_load(read_text(file)) or {})["DATASET"]
-            cfg.DATASET.merge_from_other_cfg(CfgNode(section))
+            section = CfgNode(yaml.safe_load(read_text(file))["DATASET"])
+            cfg.DATASET.merge_from_other_cfg(section)
         except (yaml.YAMLError, LookupError, TypeError, AttributeError) as error:
             text = " ".join(str(error).split())
-            raise ValueError(
-                f"{file} must be the YAML of a data set, with DATASET ({text})"
-            ) from error
-        args.names = args.names or [cfg.DATASET.NAME]
+            raise ValueError(f"{file} must be YAML with a section DATASET: {text}") from error
     if len(pairs) % 2:
         raise ValueError(f"options come as KEY VALUE pairs, {pairs[-1]} has no value")
     for key, value in zip(pairs[::2], pairs[1::2], strict=True):
-        node, name = cfg, key
-        while "." in name and name.split(".")[0] in node:
-            node, name = node[name.split(".")[0]], name.partition(".")[2]
-        if name not in node:
-            raise ValueError(f"unknown key {key}; check takes those of DATASET, as train.py does")
+        *above, name = key.split(".")
+        node = cfg
+        for part in above:
+            node = node.get(part) if isinstance(node, CfgNode) else None
+        if not isinstance(node, CfgNode) or name not in node:
+            raise ValueError(f"unknown key {key}: check takes those of DATASET, as train.py does")
         if isinstance(node[name], str):
             node[name] = value
         else:
             node.merge_from_list([name, value])
-    cfg.DATASET.ROOT = str(args.root)
     return cfg
 
 

@@ -28,7 +28,7 @@ from datasets.splits import (
     read_split,
     subsample_classes,
 )
-from datasets.text import shorten
+from datasets.text import check_path, shorten
 
 Splits = tuple[Items, Items | None, Items]
 logger = logging.getLogger("dassl")
@@ -152,6 +152,7 @@ class FewShotDataset(DatasetBase):
                 f"DATASET.ROOT must be the folder that holds {holds}, got {root!r}, which is not a "
                 "folder; set it with --root"
             )
+        check_path(str(base))
         folder = base / self.dataset_dir
         for wanted in (folder, folder / self.image_dir):
             if not wanted.is_dir():

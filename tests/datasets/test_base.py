@@ -159,7 +159,9 @@ def test_missing_folders_and_files(world):
 def test_missing_image(world, name):
     image = world / "tiny" / "images" / "emu" / f"{name}_0.png"
     image.unlink()
-    with pytest.raises(FileNotFoundError, match=f"1 of .* {name} images .* {image}; put the images"):
+    with pytest.raises(
+        FileNotFoundError, match=f"1 of .* {name} images .* {image}; put the images"
+    ):
         build(world, shots=-1)
 
 
