@@ -112,14 +112,15 @@ def _compare(report: Report, loader: type[FewShotDataset], root: Path, splits, d
         report.todo = (
             f"expected {report.expected} images of {wanted} classes, found {report.images} of "
             f"{report.classes}{_first_of(report.bad)}: {what}. {how_to_get(loader, root)[1]}"
-        )
+        ).rstrip()
     if not loader.published:
         report.notes.append(f"the classes are {shorten([names[y] for y in sorted(names)])}")
     if deep or not loader.published:
         report.why = _unreadable(there, deep)
         report.bad += report.why
         if report.why:
-            report.verdict, report.action = "broken", "correct"
+            report.verdict = "broken"
+            report.action = "unpack again" if loader.published else "correct"
             report.todo = f"{len(report.why)} images cannot be read"
 
 
