@@ -149,7 +149,7 @@ def check_classes(train: Items, val: Items | None, test: Items, unique_names: bo
             )
     if len(names) == 1:
         raise ValueError(f"there is only the class {names[0]!r}, expected at least two")
-    check_texts(names, unique_names)
+    check_texts(dict(sorted(names.items())), unique_names)
 
 
 def check_images(train: Items, val: Items | None, test: Items, follow_links: bool = False) -> None:
