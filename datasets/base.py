@@ -9,6 +9,7 @@ import hashlib
 import logging
 import os
 import random
+import shlex
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
@@ -123,9 +124,14 @@ class FewShotDataset(DatasetBase):
         self.settings, self.notes = cfg.DATASET, []
         if self.dataset_dir:
             self.folder, self.image_folder = self._find_folders(cfg.DATASET.ROOT)
+            options = {} if self.published else cfg.DATASET.IMAGE_FOLDER
+            pairs = [
+                (f"DATASET.IMAGE_FOLDER.{key}", value) for key, value in options.items() if value
+            ]
+            words = ["--root", cfg.DATASET.ROOT, type(self).__name__, "--deep", *sum(pairs, ())]
             self.advice = (
                 f"To check all of {type(self).__name__}: python -m datasets check "
-                f"--root {cfg.DATASET.ROOT} {type(self).__name__} --deep"
+                f"{shlex.join(words)}"
             )
         self.split_source = self.split_file or "the data set's own"
         if cfg.DATASET.get("NEW_SPLIT", False):

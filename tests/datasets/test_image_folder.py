@@ -279,6 +279,8 @@ def test_advice_is_about_own_images(root, load, parts):
         with pytest.raises(FileNotFoundError) as error:
             load("ImageFolder", root, *given)
         said.append(str(error.value))
+    advice = f"check --root {root} ImageFolder --deep {' '.join(pairs)}"
+    assert advice in said[0]
     (root / "mine.json").write_text("[]")
     with pytest.raises(ValueError) as error:
         load("ImageFolder", root, *pairs)
