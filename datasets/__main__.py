@@ -49,7 +49,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         for word in words:
             if word.startswith("--"):
                 raise ValueError(f"unrecognized argument {word}; flags come before KEY VALUE pairs")
-        if args.command == "check" and not os.path.isdir(args.root):
+        if args.command == "prepare":
+            args.root.mkdir(parents=True, exist_ok=True)
+        elif not os.path.isdir(args.root):
             raise ValueError(f"--root must be a folder, got {args.root}")
         file = getattr(args, "dataset_config_file", None)
         args.cfg = read_cfg(file, args.pairs)
@@ -108,7 +110,6 @@ def look_at(args: argparse.Namespace) -> list[Report]:
 
 def get(args: argparse.Namespace) -> list[Report]:
     """Prepare one data set after another; a failure does not stop the next one."""
-    args.root.mkdir(parents=True, exist_ok=True)
     for name in args.names:
         try:
             prepare(name, args.root, args.mirror)

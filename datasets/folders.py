@@ -10,7 +10,10 @@ from datasets.text import check_path, nfc, read_text
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 # What systems and not people put next to images.
-SYSTEM = ("__MACOSX", "__pycache__", "@eaDir", "lost+found", "$RECYCLE.BIN")
+SYSTEM = (
+    *("__MACOSX", "__pycache__", "@eaDir", "lost+found", "$RECYCLE.BIN"),
+    "System Volume Information",
+)
 
 
 def is_hidden(name: str) -> bool:

@@ -1,5 +1,6 @@
 """Load your own images without writing code; docs/own-images.md shows how."""
 
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from datasets.layout import check_class_folders, split_folders
 from datasets.splits import check_names, read_split
 from datasets.text import nfc, shorten
 
+NUMBER = re.compile(r"n?\d+")  # n01440764: those of ImageNet
 Classes = dict[str, list[str]]  # from class folder to the paths of its images
 
 
@@ -92,6 +94,11 @@ class ImageFolder(FewShotDataset):
                 f"{self.passed_over.total()} files are passed over ({', '.join(sorted(kinds))}); "
                 f"names of images end in {', '.join(SUFFIXES)}"
             )
+        if not self.renamed and all(NUMBER.fullmatch(name) for name in classes):
+            self.notes.append(
+                f"the class folders are numbers ({next(iter(classes))}), which say little to CLIP: "
+                "DATASET.IMAGE_FOLDER.CLASSNAMES gives them names"
+            )
         unused = [name for name in self.renamed if name not in classes]
         if unused:
             self.notes.append(
@@ -104,10 +111,13 @@ class ImageFolder(FewShotDataset):
         splits = read_split(path, self.image_folder, self.item)
         if self.names_path:
             items = [item for items in splits for item in items]
-            folders = [nfc(Path(i.impath).relative_to(self.image_folder).parts[0]) for i in items]
+            folders = [
+                nfc(i.impath.removeprefix(f"{self.image_folder}/")).split("/") for i in items
+            ]
+            named = [next((f for f in above if f in self.renamed), above[0]) for above in folders]
             pairs = (
                 (folder, item.classname, self.renamed.get(folder, "no name"))
-                for folder, item in zip(folders, items, strict=True)
+                for folder, item in zip(named, items, strict=True)
             )
             check_names(pairs, path, self.names_path)
         return splits

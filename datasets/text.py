@@ -82,7 +82,7 @@ def check_texts(names: Mapping[int, str], unique: bool = True) -> None:
                 f"the class name {name!r} has {length} tokens, CLIP takes 1 to {MAX_TOKENS}: "
                 "rename the class"
             )
-        other = seen.setdefault(tuple(row), name)
+        other = seen.setdefault(tuple(row[: length + 2]), name)
         if unique and other is not name:
             raise ValueError(
                 f"the class names {other!r} and {name!r} are the same text for CLIP: rename one "

@@ -15,6 +15,7 @@ from yacs.config import CfgNode
 
 import datasets
 import trainers
+from datasets.text import read_text
 from experiment.config_checks import check_values
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
@@ -99,7 +100,7 @@ def _merge_file(cfg: CfgNode, path: Path) -> None:
 @lru_cache(maxsize=256)
 def _read_yaml(path: Path, changed: int):
     """Read a file once, as long as it does not change; nobody changes what is returned."""
-    return yaml.safe_load(path.read_text(encoding="utf-8"))
+    return yaml.safe_load(read_text(path))
 
 
 def _merge_pairs(cfg: CfgNode, pairs: Sequence[str]) -> None:

@@ -295,9 +295,11 @@ def test_nothing_is_written_and_the_log_is_as_before(full, capsys):
         (["check"], "the following arguments are required: --root"),
         (["prepare", "--root", "{}"], "required: NAME"),
         (["prepare", "--root", "{}", "ImageFolder"], "Unknown data set 'ImageFolder'"),
+        (["prepare", "--root", "{}/a_file", "EuroSAT"], "File exists"),
     ],
 )
 def test_wrong_calls(words, message, tmp_path, capsys):
+    (tmp_path / "a_file").write_text("")
     with pytest.raises(SystemExit) as stop:
         main([word.format(tmp_path) for word in words])
     assert stop.value.code == 2

@@ -184,6 +184,26 @@ def test_a_split_file_with_one_class(root, load):
         load("ImageFolder", root, *pairs)
 
 
+def test_a_split_file_with_class_folders_at_any_depth(root, load, lay):
+    lay(root, [f"{part}/{name}/0.png" for part in ("a", "b") for name in CLASSES])
+    (root / "names.txt").write_text("".join(f"{name} {name}\n" for name in (*CLASSES, "eel")))
+    parts = {part: [[f"{top}/{name}/0.png", y, name] for y, name in enumerate(CLASSES)]
+             for part, top in (("train", "a"), ("test", "b"))}  # fmt: skip
+    pairs = split_pairs(root, **parts), ("DATASET.IMAGE_FOLDER.CLASSNAMES", "names.txt")
+    assert sizes(load("ImageFolder", root, *pairs[0], *pairs[1])) == [4, None, 4]
+
+
+def test_folders_that_are_numbers_get_a_word_about_names(tmp_path, lay, load, notes):
+    lay(tmp_path, [f"n0144076{c}/{i}.png" for c in (4, 5) for i in range(3)])
+    assert load("ImageFolder", tmp_path).classnames == ["n01440764", "n01440765"]
+    assert "the class folders are numbers (n01440764), which say little to CLIP" in notes.text
+    (tmp_path / "names.txt").write_text("n01440764 tench\nn01440765 goldfish\n")
+    notes.clear()
+    pairs = ("DATASET.IMAGE_FOLDER.CLASSNAMES", "names.txt")
+    assert load("ImageFolder", tmp_path, *pairs).classnames == ["tench", "goldfish"]
+    assert "numbers" not in notes.text
+
+
 def test_a_split_file_in_another_unicode_form(tmp_path, lay, load):
     """As a Mac writes names, and as others do."""
     composed, apart = "caf\u00e9", "cafe\u0301"
@@ -416,4 +436,11 @@ def test_the_page_s_yaml_is_a_configuration(root, tmp_path):
     args = cli.parse_args(
         ["--trainer", "ZeroshotCLIP", "--dataset-config-file", str(tmp_path / "own.yaml")]
     )
-    assert cli.setup_cfg(args).DATASET.IMAGE_FOLDER.CLASSNAMES == "names.txt"
+    for encoding in ("utf-8", "utf-8-sig", "utf-16"):
+        (tmp_path / "own.yaml").write_text(f"# {encoding} caf\u00e9\n{own}", encoding=encoding)
+        assert cli.setup_cfg(args).DATASET.IMAGE_FOLDER.CLASSNAMES == "names.txt"
+    (tmp_path / "own.yaml").write_text(f"{own}# latin-1 caf\u00e9\n", encoding="latin-1")
+    with pytest.raises(
+        ValueError, match="own.yaml must be text in UTF-8, got the byte 0xe9 in line"
+    ):
+        cli.setup_cfg(args)

@@ -51,7 +51,7 @@ SAME = [
     ("salt & pepper", "salt &amp; pepper"), ("salt & pepper", "salt &amp;amp; pepper"),
     ("caf\u00e9", "cafe\u0301"), ("caf\u00e9", "caf\u00c3\u00a9"), ("tiger\u00a0cat", "tiger cat"),
     ("ice-cream", "ice - cream"), ("Boeing 737", "Boeing 7 37"), ("\uff23at", "Cat"),
-    ("don\u2019t", "don't"), ("STRASSE", "strasse"),
+    ("don\u2019t", "don't"), ("STRASSE", "strasse"), ("a b", "a\u2003b"),
 ]  # fmt: skip
 DIFFERENT = [
     ("crane", "cranes"), ("tiger cat", "tigercat"), ("cafe", "caf\u00e9"), ("A310", "A-310"),

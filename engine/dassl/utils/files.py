@@ -97,8 +97,8 @@ def _sync_folder(folder: Path) -> None:
 def read_json(fpath: StrPath) -> Any:
     """Read a JSON file; an error in its content names the file."""
     try:
-        return json.loads(Path(fpath).read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
+        return json.loads(Path(fpath).read_text(encoding="utf-8-sig"))
+    except (ValueError, RecursionError) as error:  # also where it is no UTF-8
         raise ValueError(
             f"{fpath} is not valid JSON ({error}): delete it or write it again."
         ) from error
