@@ -43,7 +43,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     args, more = parser.parse_known_args(argv)
     words = [*args.names, *more]  # argparse leaves the names behind a flag to us
     keys = [i for i, word in enumerate(words) if "." in word and word.split(".")[0].isupper()]
-    first = keys[0] if keys else len(words)
+    first = keys[0] if keys and args.command == "check" else len(words)
     args.names, args.pairs = words[:first], words[first:]
     try:
         for word in words:

@@ -149,7 +149,7 @@ def read_names(path: Path) -> dict[str, str]:
 
     Raises:
         FileNotFoundError: the file does not exist.
-        ValueError: a line has no name, or a folder has two names.
+        ValueError: a line has no name, a folder has two names, or there is no line.
     """
     if not path.is_file():
         raise FileNotFoundError(f"the file of class names {path} does not exist")
@@ -165,6 +165,8 @@ def read_names(path: Path) -> dict[str, str]:
                 f"{path}, line {number}: folder {folder} has two class names, "
                 f"{names[folder]!r} and {name!r}; expected one"
             )
+    if not names:
+        raise ValueError(f'{path} is empty: expected lines of "folder class name"')
     return names
 
 

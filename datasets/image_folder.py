@@ -111,13 +111,12 @@ class ImageFolder(FewShotDataset):
         splits = read_split(path, self.image_folder, self.item)
         if self.names_path:
             items = [item for items in splits for item in items]
-            folders = [
-                nfc(i.impath.removeprefix(f"{self.image_folder}/")).split("/") for i in items
-            ]
-            named = [next((f for f in above if f in self.renamed), above[0]) for above in folders]
-            pairs = (
-                (folder, item.classname, self.renamed.get(folder, "no name"))
-                for folder, item in zip(named, items, strict=True)
-            )
-            check_names(pairs, path, self.names_path)
+            pairs = ((self._class_folder(item.impath), item.classname) for item in items)
+            named = ((key, name, self.renamed.get(key, "no name")) for key, name in pairs)
+            check_names(named, path, self.names_path)
         return splits
+
+    def _class_folder(self, impath: str) -> str:
+        """Return the first folder of a path that has a class name, or the first folder."""
+        parts = [nfc(part) for part in Path(impath).relative_to(self.image_folder).parts]
+        return next((part for part in parts if part in self.renamed), parts[0])

@@ -296,6 +296,10 @@ def test_nothing_is_written_and_the_log_is_as_before(full, capsys):
         (["prepare", "--root", "{}"], "required: NAME"),
         (["prepare", "--root", "{}", "ImageFolder"], "Unknown data set 'ImageFolder'"),
         (["prepare", "--root", "{}/a_file", "EuroSAT"], "File exists"),
+        (
+            ["prepare", "--root", "{}", "EuroSAT", "DATASET.NAME", "a"],
+            "Unknown data set 'DATASET.N",
+        ),
     ],
 )
 def test_wrong_calls(words, message, tmp_path, capsys):

@@ -128,12 +128,21 @@ def test_a_split_file(root, load):
         ("dog", "line 4: expected .*folder class name.*, got 'dog'"),
         ("dog cat", r"class 'cat' has two labels, 2 and 3"),
         ("ant dog", "folder ant has two class names, 'ant' and 'dog'"),
+        ("\x00", "names.txt must be text in UTF-8, it holds zero bytes"),
         ("fox fox", "names.txt has no line for 1 of the 4 class folders in .*own, dog: add lines"),
     ],
 )
 def test_names_refused(root, load, line, message):
     (root / "names.txt").write_text(f"ant ant\nbee bee\ncat cat\n{line}\n")
     with pytest.raises(ValueError, match=message):
+        load("ImageFolder", root, "DATASET.IMAGE_FOLDER.CLASSNAMES", "names.txt")
+
+
+def test_an_empty_file_of_names_is_refused(root, load):
+    (root / "names.txt").write_text("\n \n")
+    with pytest.raises(
+        ValueError, match='names.txt is empty: expected lines of "folder class name"'
+    ):
         load("ImageFolder", root, "DATASET.IMAGE_FOLDER.CLASSNAMES", "names.txt")
 
 
