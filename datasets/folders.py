@@ -9,6 +9,7 @@ from pathlib import Path
 from datasets.text import check_path, nfc, read_text
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+DEEPEST = 100
 # What systems and not people put next to images.
 SYSTEM = (
     *("__MACOSX", "__pycache__", "@eaDir", "lost+found", "$RECYCLE.BIN"),
@@ -54,12 +55,15 @@ def images_below(
         above: the folders that this one lies in, by device and number.
 
     Raises:
-        ValueError: a link leads to a folder that it lies in; a path that cannot be written down.
+        ValueError: a link leads to a folder that it lies in, folders lie too deep, or a path cannot
+            be written down.
     """
     found, status = [], os.stat(folder)
     here = (status.st_dev, status.st_ino)
     if here in above:
         raise ValueError(f"{folder} is, by a link, a folder that it lies in: delete the link")
+    if len(above) > DEEPEST:
+        raise ValueError(f"{folder} lies more than {DEEPEST} folders deep: move it up")
     with os.scandir(folder) as entries:
         for entry in entries:
             if is_hidden(entry.name):

@@ -169,6 +169,14 @@ def test_class_folders_may_be_links(tmp_path, lay, load):
     assert load("ImageFolder", tmp_path / "own").classnames == ["ant", "bee"]
 
 
+def test_folders_without_end_are_refused(tmp_path, lay, load):
+    lay(tmp_path, [*each("ant", "bee"), "/".join(["bee", *"a" * 99, "8.png"])])
+    assert load("ImageFolder", tmp_path).classnames == ["ant", "bee"]
+    lay(tmp_path, ["/".join(["ant", *"a" * 150, "9.png"])])
+    with pytest.raises(ValueError, match="lies more than 100 folders deep: move it up"):
+        load("ImageFolder", tmp_path)
+
+
 def test_unicode_forms_of_a_folder_are_one_name(tmp_path, lay, load):
     composed, apart = (unicodedata.normalize(form, "caf\u00e9") for form in ("NFC", "NFD"))
     lay(tmp_path / "a", each(composed, "bee", above="train/") + each(apart, "bee", above="test/"))
