@@ -37,12 +37,23 @@ def split_of(name: str) -> str | None:
     return SPLITS.get(name.lower())
 
 
+def _words(name: str) -> list[str]:
+    return [word.lower() for word in re.findall("[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)]
+
+
+def _stem(name: str) -> tuple[str, ...]:
+    """Return the words of a name that has that of a split, without it: mnist_train, mnist_test."""
+    words = _words(name)
+    stem = tuple(word for word in words if word not in SPLITS)
+    return stem if len(stem) < len(words) else ()
+
+
 def is_no_class(name: str) -> bool:
     """Return whether all words of a name are those of splits and containers: seg_train, JPEGImages.
 
     A train is a vehicle too, so this name alone counts as a class.
     """
-    words = [word.lower() for word in re.findall("[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)]
+    words = _words(name)
     named = {*SPLITS, *OTHER_SPLITS, *CONTAINERS}
     return (
         name.lower() != "train"
@@ -100,8 +111,11 @@ def check_class_folders(folder: Path, classes: Mapping[str, list[str]], listed: 
             f"{folder} holds only the folder {next(iter(classes))}: {RULE}; if that folder holds "
             "the classes, move them one level up"
         )
-    for name, images in classes.items() if not listed else ():
-        if is_no_class(name):
+    if listed:
+        return
+    stems = Counter(_stem(name) for name in classes)
+    for name, images in classes.items():
+        if is_no_class(name) or _stem(name) and stems[_stem(name)] > 1:
             raise ValueError(
                 f"{folder / name} has the name of a split or a container, not of a class: {RULE}; "
                 f"rename it if it is a class, or {SETTLE}"

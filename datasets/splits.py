@@ -77,10 +77,8 @@ def _read_lists(path: Path, source: str) -> dict[str, list]:
     if not path.is_file():
         get = f"get {path.name} from {source} and put it in {path.parent}" if source else again
         raise FileNotFoundError(f"the split file {path} is missing; {get}")
-    text, wanted = (
-        read_text(path),
-        f"{path} must be a JSON object with the lists train, val and test",
-    )
+    text = read_text(path)
+    wanted = f"{path} must be a JSON object with the lists train, val and test"
     try:
         content = json.loads(text)
     except (ValueError, RecursionError) as error:

@@ -36,8 +36,8 @@ READ = {
                         ["ant", "bee"], [5, 2, 3]),
     "all in one folder": (each("ant/images", "bee/images"), ["ant", "bee"], [4, 2, 2]),
     "numbers": (each("0", "1", "2750"), ["0", "1", "2750"], [6, 3, 3]),
-    "words that only look so": (each("bullet_train", "test tube", "image sensor"),
-                                ["bullet_train", "image sensor", "test tube"], [6, 3, 3]),
+    "words that only look so": (each("bullet", "bullet_train", "test tube", "image sensor"),
+                                ["bullet", "bullet_train", "image sensor", "test tube"], [8, 4, 4]),
     "a folder named as an image": ([*each("ant", "bee"), "ant/a.png/8.png"],
                                    ["ant", "bee"], [4, 2, 3]),
 }  # fmt: skip
@@ -80,6 +80,7 @@ REFUSED = {
     "Kaggle's sets, abridged": (both("seg_train/seg_train", "seg_test/seg_test", "seg_pred/x"),
                                 f"seg_test {NOT_A_CLASS}"),
     "splits with numbers": (both("train2017", "val2017"), f"train2017 {NOT_A_CLASS}"),
+    "sets of one name": (each("mnist_train", "mnist_test"), f"mnist_test {NOT_A_CLASS}"),
     "YOLO": (both("train", "test", classes=["images", "labels"]), f"images {NOT_A_CLASS}"),
     "no folders": (["train/cat.0.jpg", "train/dog.0.jpg", "test/1.jpg", "test/2.jpg"],
                    "train must hold one folder per class, it holds no folder, and directly in it"),
