@@ -344,7 +344,7 @@ def test_test_images_alone_are_evaluated_and_not_trained_on(own_run, tmp_path, l
     lay(test, [f"test/{c}/{i}.png" for c in CLASSES for i in range(3)])
     zero_shot = own_run("ZeroshotCLIP", "zero", root=test)
     assert (zero_shot["total"], zero_shot["classes"]) == (12, 4)
-    assert zero_shot["split_source"] == "the folders test"
+    assert (zero_shot["split_source"], zero_shot["training_images"]) == ("the folders test", 0)
     assert own_run("CoOp", "trained", root=whole)["total"] == 8
     again = own_run("CoOp", "b", "--eval-only", root=test, model_dir=str(tmp_path / "trained"))
     assert again["total"] == 12
