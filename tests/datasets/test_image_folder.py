@@ -14,6 +14,7 @@ from PIL import Image
 
 from datasets.__main__ import main as datasets_main
 from experiment import cli
+from experiment.config import defaults, flatten
 from trainers.base import PromptTrainer
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -424,16 +425,8 @@ def test_the_page_runs_as_written_on_real_photographs(tmp_path, shared_data, mon
     assert '"a picture of a {}."' in (tmp_path / "out/mine/zeroshot/log.txt").read_text()
 
 
-def flatten(tree: dict, prefix: str = "") -> list[str]:
-    keys = []
-    for key, value in tree.items():
-        keys += flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else [prefix + key]
-    return keys
-
-
 def test_the_page_s_settings_exist():
-    cfg = cli.setup_cfg(cli.parse_args(["--trainer", "MMLoP"]))
-    keys = set(flatten(cfg))
+    keys = set(defaults())
     assert set(re.findall(r"`((?:DATASET|TRAINER)\.[A-Z_.]+)`", PAGE.read_text())) <= keys
     (own,) = blocks("yaml")
     assert set(flatten(yaml.safe_load(own))) <= keys
