@@ -260,6 +260,7 @@ class PromptTrainer(PromptCheckpoints, TrainerX):
     def facts(self, evaluation_seconds: float) -> dict:
         """Return what `results.json` tells of this run, just evaluated on TEST.SPLIT."""
         cfg, dataset = self.cfg, self.dm.dataset
+        test_only = getattr(dataset, "test_only", False)  # upstream's data sets do not say
         trained = hasattr(self, "time_start")
         correct, total = int(self.evaluator._correct), int(self.evaluator._total)
         training = self._training_seconds() - evaluation_seconds if trained else 0.0
@@ -276,7 +277,7 @@ class PromptTrainer(PromptCheckpoints, TrainerX):
             **self.metrics(),
             "classes": self.num_classes,
             "split_source": getattr(dataset, "split_source", None),
-            "training_images": len(dataset.train_x),
+            "training_images": 0 if test_only else len(dataset.train_x),
             "epochs": cfg.OPTIM.MAX_EPOCH if trained else 0,
             "evaluated_checkpoint": self.loaded,
             "trainable_parameters": self.trainable_parameters,
