@@ -20,9 +20,9 @@ from yacs.config import CfgNode
 
 from prompting import ArgumentError, Backbone, PromptedCLIP, load_backbone
 from prompting.cuda_graph import CUDAGraphStep
+from prompting.metrics import evaluation_metrics
 from prompting.precision import check_precision, needs_scaler
 from trainers.checkpoint import FOLDER, PromptCheckpoints
-from trainers.metrics import evaluation_metrics
 from trainers.results import recorded_config, write_results
 
 logger = logging.getLogger("dassl")
