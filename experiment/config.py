@@ -270,7 +270,11 @@ def _check(cfg: CfgNode) -> None:
         if value not in allowed:
             raise ValueError(f'{key} is "{value}": choose {" or ".join(allowed)}.')
     if not cfg.MODEL.BACKBONE.NAME:
-        raise ValueError('No backbone is named: pass --backbone "ViT-B/16", for example.')
+        raise ValueError(
+            'No backbone is named: pass --backbone, "ViT-B/16" or "demo" for example, or a '
+            "--config-file (without a data set that is configs/trainers/"
+            f"{cfg.TRAINER.NAME}/demo.yaml, where it exists)."
+        )
     check_values(_values(cfg))
 
 
