@@ -15,6 +15,7 @@ from prompting.losses import (
     uniform_drift_correction,
 )
 from prompting.low_rank import LowRankPrompts
+from prompting.metrics import evaluation_metrics
 from prompting.model import PromptedCLIP, frozen_text_features
 from prompting.prompts import (
     Context,
@@ -50,6 +51,7 @@ __all__ = [
     "encode_image",
     "encode_text",
     "encode_texts",
+    "evaluation_metrics",
     "frozen_text_features",
     "initial_context",
     "initial_prompts",

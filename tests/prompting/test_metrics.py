@@ -7,7 +7,7 @@ import pytest
 import torch
 from dassl.evaluation.evaluator import macro_f1 as engine_macro_f1
 
-from trainers.metrics import (
+from prompting.metrics import (
     calibration_error,
     confusion,
     equal_mass,
@@ -124,21 +124,3 @@ def test_a_thousand_classes_stay_small():
         labels, predictions, torch.rand(50_000), [f"c{n}" for n in range(1000)]
     )
     assert len(json.dumps(found, indent=4, separators=(",", ": "))) < 2**20
-
-
-def test_a_run_writes_them(run):
-    """Confidences are the softmax of the logits at the model's own scale."""
-    results = run("ZeroshotCLIP", "zs")
-    assert sum(b["count"] for b in results["bins"]) == results["total"] == 12
-    assert sum(b["count"] for b in results["adaptive_bins"]) == 12
-    right = [results["confusion"][n].get(str(n), 0) for n in range(4)]
-    assert sum(right) == results["correct"]
-    assert [entry["images"] for entry in results["per_class"]] == [3] * 4
-    assert [entry["class"] for entry in results["per_class"]][0] == "face"
-    mean = sum(b["count"] * b["confidence"] for b in results["bins"] if b["count"]) / 12
-    assert 25 <= mean <= 100 and 0 <= results["ece"] <= 100
-    assert "OPTIM" not in results["config"]  # nothing was trained
-    assert results["config"]["TRAINER"] == {
-        "NAME": "ZeroshotCLIP",
-        "ZSCLIP": {"PREC": "fp32", "TEMPLATE": ""},
-    }
