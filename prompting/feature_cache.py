@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import platform
+import sys
 import uuid
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -23,6 +24,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 logger = logging.getLogger(__name__)
+EXTRAS = ("open_clip", "timm")  # which compute where a backbone is theirs
 
 
 def cached(
@@ -71,7 +73,8 @@ def _surroundings(device: torch.device) -> dict[str, Any]:
     else:
         capability = torch.backends.cpu.get_cpu_capability()
         where = [device.type, processor(), capability, torch.get_num_threads()]
-    return {"device": where, "torch": torch.__version__, "code": _code()}
+    extras = {name: sys.modules[name].__version__ for name in EXTRAS if name in sys.modules}
+    return {"device": where, "torch": torch.__version__, "code": _code(), **extras}
 
 
 def processor() -> str:

@@ -26,6 +26,7 @@ from prompting.text_encoder import (
     move_classnames,
     tokenize,
 )
+from prompting.tokenizer import Tokenizer
 
 
 class PromptedCLIP(nn.Module):
@@ -71,7 +72,8 @@ class PromptedCLIP(nn.Module):
         self.precision, self.device = backbone.precision, backbone.device
         self.prompt_learner = prompt_learner
         self.drift_correction = drift_correction
-        self.tokenized_prompts = _tokenize(classnames, template, text, position).to(self.device)
+        tokenized = _tokenize(classnames, template, text, position, backbone.tokenizer)
+        self.tokenized_prompts = tokenized.to(self.device)
         self.logit_scale = self.clip.logit_scale.exp().float()
         self.frozen_text = None
         if templates:
@@ -181,7 +183,7 @@ def frozen_text_features(
         "templates": list(templates),
         "normalize": normalize,
     }
-    shape = (len(classnames), backbone.model.text_projection.shape[1])
+    shape = (len(classnames), backbone.text.joint_width)
     compute = partial(_frozen_text_features, backbone, classnames, templates, normalize)
     return cached(key, shape, backbone.device, compute)
 
@@ -191,7 +193,10 @@ def _frozen_text_features(
 ) -> Tensor:
     with autocast(backbone.precision, backbone.device):
         # Template by template: its texts share the words in front of the class names.
-        parts = [encode_texts(backbone.model, class_prompts(classnames, t)) for t in templates]
+        parts = [
+            encode_texts(backbone.model, class_prompts(classnames, t), tokenizer=backbone.tokenizer)
+            for t in templates
+        ]
     features = torch.stack(parts).float()
     if normalize:
         features = F.normalize(features, dim=-1)
@@ -199,28 +204,34 @@ def _frozen_text_features(
 
 
 def _tokenize(
-    classnames: Sequence[str], template: str, prompts: Sequence[Tensor], position: str
+    classnames: Sequence[str],
+    template: str,
+    prompts: Sequence[Tensor],
+    position: str,
+    tokenizer: Tokenizer,
 ) -> TokenizedPrompts:
     """Tokenise one text per class, whose first tokens are the slots of the text prompts."""
     texts, names = class_prompts(classnames, template), class_prompts(classnames, "{}")
     tokens = _count_tokens(prompts, len(names))
-    tokenized = tokenize(texts, tokens)
-    for name, end in zip(names, tokenize(names).end.tolist(), strict=True):
-        if end == 1:
+    tokenized = tokenize(texts, tokens, tokenizer)
+    lengths = tokenizer.words(tokenizer.encode(names)).tolist()
+    for name, length in zip(names, lengths, strict=True):
+        if not length:
             raise ArgumentError("classnames", f"holds {name!r}, which has no token.")
     words = template.partition("{}")[0]
-    before = tokenize([words])
-    if before.end - 1 < tokens:
+    before = tokenizer.count(words)
+    if before < tokens:
         raise ArgumentError(
             "template",
-            f'is "{template}", with {int(before.end) - 1} tokens before the class name, which the '
-            f'{tokens} prompt tokens would replace: begin it with "{placeholders(tokens)}".',
+            f'is "{template}", with {before} tokens before the class name, which the {tokens} '
+            f'prompt tokens would replace: begin it with "{placeholders(tokens)}".',
         )
-    if (tokenized.tokens[:, : 1 + tokens] != before.tokens[:, : 1 + tokens]).any():
+    replaced = slice(tokenizer.lead + tokens)
+    if (tokenized.tokens[:, replaced] != tokenizer.encode([words])[:, replaced]).any():
         raise ArgumentError(
             "template", f'is "{template}", which runs into the class name: put a space before it.'
         )
-    return move_classnames(tokenized, names, position)
+    return move_classnames(tokenized, names, position, tokenizer)
 
 
 def _count_tokens(prompts: Sequence[Tensor | None], classes: int) -> int:

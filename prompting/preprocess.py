@@ -1,19 +1,46 @@
 """Images as CLIP takes them."""
 
 from collections.abc import Callable
+from dataclasses import asdict, dataclass
 
 from clip.clip import _transform
 from PIL import Image
 from torch import Tensor
 
 
-def image_transform(resolution: int) -> Callable[[Image.Image], Tensor]:
-    """Return CLIP's own preprocessing, which makes a tensor (3, H, W) of a PIL image.
+@dataclass(frozen=True)
+class ImageSettings:
+    """How a model of open_clip was shown images.
 
-    The short side is resized to the resolution (bicubic), the centre is cropped, and the channels
-    are normalised with CLIP's mean and standard deviation.
+    Attributes:
+        mean, std: of the three channels.
+        interpolation: bicubic or bilinear.
+        resize_mode: "shortest" resizes the short side and crops the centre, "squash" both sides.
+    """
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    interpolation: str
+    resize_mode: str
+
+
+def image_transform(
+    resolution: int, settings: ImageSettings | None = None
+) -> Callable[[Image.Image], Tensor]:
+    """Return the model's own preprocessing, which makes a tensor (3, H, W) of a PIL image.
+
+    CLIP's: the short side is resized to the resolution (bicubic), the centre is cropped, and the
+    channels are normalised with CLIP's mean and standard deviation.
 
     Args:
         resolution: side of the square image in pixels.
+        settings: of a model that was trained otherwise.
     """
-    return _transform(resolution)
+    if settings is None:
+        return _transform(resolution)
+    # An extra, which whoever has these settings has.
+    from open_clip import image_transform as open_clip_transform
+
+    transform = open_clip_transform(resolution, is_train=False, **asdict(settings))
+    # First of all, as in an evaluation: a palette's numbers cannot be resized.
+    return lambda image: transform(image.convert("RGB"))

@@ -116,7 +116,7 @@ TCP_TEMPLATES = {
     "DescribableTextures": "a photo of a {}, a type of texture.",
     "Food101": "a photo of a {}, a type of food.",
 }
-# What follows the learned words in TCP's texts, where it is not "{}.".
+# What follows the trained words in TCP's texts, where it is not "{}.".
 TCP_ENDINGS = {
     "OxfordPets": "{}, a type of pet.",
     "OxfordFlowers": "{}, a type of flower.",

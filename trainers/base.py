@@ -43,6 +43,8 @@ KEYS = {
     "std": ("INIT_STD",),
 }
 
+BACKBONE_KEYS = ("TRUST", "ACTIVATION", "HEAD_WIDTHS")  # arguments of load_backbone
+
 
 class PromptTrainer(PromptCheckpoints, TrainerX):
     """Trains the prompts of a frozen CLIP.
@@ -73,13 +75,15 @@ class PromptTrainer(PromptCheckpoints, TrainerX):
     def load_backbone(cls, cfg: CfgNode) -> Backbone:
         """Load the frozen CLIP of a configuration, to the device of the run."""
         cuda = torch.cuda.is_available() and cfg.USE_CUDA
-        return load_backbone(
-            cfg.MODEL.BACKBONE.NAME,
-            cfg.TRAINER[cls.node].PREC,
-            torch.device("cuda" if cuda else "cpu"),
-            # Upstream's configuration has no such key.
-            trust=cfg.MODEL.BACKBONE.get("TRUST", False),
-        )
+        node = cfg.MODEL.BACKBONE
+        # Upstream's configuration has no such keys.
+        options = {key.lower(): node[key] for key in BACKBONE_KEYS if key in node}
+        device = torch.device("cuda" if cuda else "cpu")
+        try:
+            return load_backbone(node.NAME, cfg.TRAINER[cls.node].PREC, device, **options)
+        except ArgumentError as error:
+            key = f"MODEL.BACKBONE.{error.argument.upper()}"
+            raise ValueError(f"{key} {error.message}") from error
 
     # Dassl's hooks
 

@@ -73,7 +73,7 @@ class TCP(KgCoOp):
 
 
 def _check(class_specific: bool, layer: int, backbone: Backbone) -> None:
-    layers = backbone.model.transformer.layers
+    layers = len(backbone.text.blocks)
     if not 2 <= layer <= layers:
         raise ValueError(
             f"TRAINER.COOP.TCP_LAYER is {layer}: with this backbone it must be between 2 and "

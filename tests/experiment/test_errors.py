@@ -100,6 +100,11 @@ def test_missing_folders_and_files(refused, tmp_path):
     assert 'Unknown key "OPTIM.LRR"' in message and '"OPTIM.LR"' in message
 
 
+def test_openai_s_backbones_have_their_own_activation(refused):
+    said = refused("MODEL.BACKBONE.ACTIVATION", "gelu", backbone="demo")
+    assert 'MODEL.BACKBONE.ACTIVATION is gelu: "demo" has quick_gelu' in said
+
+
 def test_resnet_backbone(refused, tmp_path):
     from clip.model import CLIP
 
