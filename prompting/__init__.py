@@ -16,6 +16,7 @@ from prompting.losses import (
     uniform_drift_correction,
 )
 from prompting.low_rank import LowRankPrompts
+from prompting.metrics import evaluation_metrics
 from prompting.model import PromptedCLIP, frozen_text_features
 from prompting.prediction import Prediction, image_files, predict, zero_shot
 from prompting.prompts import (
@@ -53,6 +54,7 @@ __all__ = [
     "encode_image",
     "encode_text",
     "encode_texts",
+    "evaluation_metrics",
     "frozen_text_features",
     "image_files",
     "initial_context",

@@ -72,8 +72,8 @@ def per_class(counts: Tensor, classnames: Sequence[str]) -> list[dict]:
 
 def macro_f1(counts: Tensor) -> float:
     """Return the mean of 2 TP / (2 TP + FP + FN) over the classes that have images."""
-    f1 = 2.0 * counts.diagonal() / (counts.sum(dim=0) + counts.sum(dim=1)).clamp(min=1)
-    return 100.0 * f1[counts.sum(dim=1) > 0].double().mean().item()
+    f1 = 2.0 * counts.diagonal().double() / (counts.sum(dim=0) + counts.sum(dim=1)).clamp(min=1)
+    return 100.0 * f1[counts.sum(dim=1) > 0].mean().item()
 
 
 def equal_width(confidences: Tensor) -> list[Tensor]:

@@ -18,9 +18,8 @@ from dassl.utils import load_pretrained_weights
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from prompting import ArgumentError, Backbone, PromptedCLIP, load_backbone
+from prompting import ArgumentError, Backbone, PromptedCLIP, evaluation_metrics, load_backbone
 from prompting.cuda_graph import CUDAGraphStep
-from prompting.metrics import evaluation_metrics
 from prompting.precision import check_precision, needs_scaler
 from trainers.checkpoint import FOLDER, PromptCheckpoints
 from trainers.results import recorded_config, write_results

@@ -123,6 +123,6 @@ def _confusion(matrices: Mapping[str, Matrix], section: str, about: str) -> Draw
         if named:
             axes.set_xticks(range(len(names)), names, rotation=90, size=6)
             axes.set_yticks(range(len(names)), names, size=6)
-    drawing.colorbar(image, ax=all_axes, label="share of images (%)").ax.grid(False)
+    drawing.colorbar(image, ax=all_axes, aspect=40, label="share of images (%)").ax.grid(False)
     caption = "Confusion: for each true class, a row, what its images were taken for."
     return drawing, section, f"{caption} {about}".strip()

@@ -340,14 +340,15 @@ def test_another_configuration_is_refused_with_all_that_differs(words, ends, tmp
         before_epoch(patch, 2, lambda: 1 / 0)
         ends(1, words("CoOp", "cut"))
     here = {"resume": tmp_path / "cut", "seed": 2}
-    pairs = ("TRAINER.COOP.N_CTX", "8", "DATALOADER.NUM_WORKERS", "3", "TRAIN.PRINT_FREQ", "1")
-    said = ends(2, words("CoOp", "cut", "OPTIM.LR", "0.1", *pairs, **here))
+    pairs = ("DATALOADER.NUM_WORKERS", "3", "TRAIN.PRINT_FREQ", "1", "OPTIM.LR", "0.1")
+    moved = ("TRAINER.COOP.CLASS_TOKEN_POSITION", "front")
+    said = ends(2, words("CoOp", "cut", *pairs, *moved, **here))
     assert f"The run in {tmp_path / 'cut'} has " in said
     for differing in (
         "SEED 1, and this one 2",
         "DATALOADER.NUM_WORKERS 0, and this one above 0",
         "OPTIM.LR 0.002, and this one 0.1",
-        "TRAINER.COOP.N_CTX 16, and this one 8",
+        "TRAINER.COOP.CLASS_TOKEN_POSITION end, and this one front",
     ):
         assert differing in said
     assert "PRINT_FREQ" not in said  # which changes no number

@@ -102,7 +102,7 @@ def test_like_a_plain_reference(images):
     assert found["ece"] == pytest.approx(plain_ece(width, right, confidences))
     assert found["adaptive_ece"] == pytest.approx(plain_ece(mass, right, confidences))
     counts = confusion(torch.from_numpy(labels), torch.from_numpy(predictions), 7)
-    assert found["macro_f1"] == pytest.approx(100 * engine_macro_f1(counts.numpy()))
+    assert found["macro_f1"] == pytest.approx(100 * engine_macro_f1(counts.numpy()), rel=1e-12)
     assert sum(sum(row.values()) for row in found["confusion"]) == images
 
 
@@ -124,21 +124,3 @@ def test_a_thousand_classes_stay_small():
         labels, predictions, torch.rand(50_000), [f"c{n}" for n in range(1000)]
     )
     assert len(json.dumps(found, indent=4, separators=(",", ": "))) < 2**20
-
-
-def test_a_run_writes_them(run):
-    """Confidences are the softmax of the logits at the model's own scale."""
-    results = run("ZeroshotCLIP", "zs")
-    assert sum(b["count"] for b in results["bins"]) == results["total"] == 12
-    assert sum(b["count"] for b in results["adaptive_bins"]) == 12
-    right = [results["confusion"][n].get(str(n), 0) for n in range(4)]
-    assert sum(right) == results["correct"]
-    assert [entry["images"] for entry in results["per_class"]] == [3] * 4
-    assert [entry["class"] for entry in results["per_class"]][0] == "face"
-    mean = sum(b["count"] * b["confidence"] for b in results["bins"] if b["count"]) / 12
-    assert 25 <= mean <= 100 and 0 <= results["ece"] <= 100
-    assert "OPTIM" not in results["config"]  # nothing was trained
-    assert results["config"]["TRAINER"] == {
-        "NAME": "ZeroshotCLIP",
-        "ZSCLIP": {"PREC": "fp32", "TEMPLATE": ""},
-    }

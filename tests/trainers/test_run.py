@@ -271,6 +271,24 @@ def test_a_run_without_a_test_leaves_none(run, tmp_path, capsys):
     assert "does nothing but test, and TEST.NO_TEST is True" in capsys.readouterr().err
 
 
+def test_a_run_writes_its_metrics(run):
+    """Confidences are the softmax of the logits at the model's own scale."""
+    results = run("ZeroshotCLIP", "zs")
+    assert sum(b["count"] for b in results["bins"]) == results["total"] == 12
+    assert sum(b["count"] for b in results["adaptive_bins"]) == 12
+    right = [results["confusion"][n].get(str(n), 0) for n in range(4)]
+    assert sum(right) == results["correct"]
+    assert [entry["images"] for entry in results["per_class"]] == [3] * 4
+    assert [entry["class"] for entry in results["per_class"]][0] == "face"
+    mean = sum(b["count"] * b["confidence"] for b in results["bins"] if b["count"]) / 12
+    assert 25 <= mean <= 100 and 0 <= results["ece"] <= 100
+    assert "OPTIM" not in results["config"]  # nothing was trained
+    assert results["config"]["TRAINER"] == {
+        "NAME": "ZeroshotCLIP",
+        "ZSCLIP": {"PREC": "fp32", "TEMPLATE": ""},
+    }
+
+
 IVLP = ("LOW_RANK", "False", "SCL", "False", "UDC", "False")
 DEPTH_3 = ("PROMPT_DEPTH_TEXT", "3", "PROMPT_DEPTH_VISION", "3")
 VIT_B_16 = {
