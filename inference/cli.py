@@ -10,7 +10,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import redirect_stdout, suppress
 from pathlib import Path
 
 import torch
@@ -89,14 +89,15 @@ def load_model(args: argparse.Namespace) -> PromptedCLIP:
 def main(argv: Sequence[str] | None = None) -> int:
     """Return the exit status, see docs/failures.md."""
     args = parse_args(argv)
-    logging.getLogger("dassl").setLevel(logging.WARNING)  # standard output is for the results
+    logging.getLogger("dassl").setLevel(logging.WARNING)
     running = False
     try:
-        check(args)
-        files = image_files(args.sources)
-        model = load_model(args)
-        running = True
-        done, status = _predict(args, model, files)
+        with redirect_stdout(sys.stderr):  # warnings: the other one is for the results
+            check(args)
+            files = image_files(args.sources)
+            model = load_model(args)
+            running = True
+            done, status = _predict(args, model, files)
         _write(args, model, done)
     except (MemoryError, torch.cuda.OutOfMemoryError) as error:
         status, text = MACHINE, f"The memory is used up ({error}): lower --batch-size."

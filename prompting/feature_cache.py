@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import platform
+import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import cache
@@ -24,6 +25,7 @@ from torch import Tensor
 from prompting.files import write_atomically
 
 logger = logging.getLogger(__name__)
+EXTRAS = ("open_clip", "timm")  # which compute where a backbone is theirs
 
 
 def cached(
@@ -72,7 +74,8 @@ def _surroundings(device: torch.device) -> dict[str, Any]:
     else:
         capability = torch.backends.cpu.get_cpu_capability()
         where = [device.type, processor(), capability, torch.get_num_threads()]
-    return {"device": where, "torch": torch.__version__, "code": _code()}
+    extras = {name: sys.modules[name].__version__ for name in EXTRAS if name in sys.modules}
+    return {"device": where, "torch": torch.__version__, "code": _code(), **extras}
 
 
 def processor() -> str:

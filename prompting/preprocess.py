@@ -1,6 +1,7 @@
 """Images as CLIP takes them."""
 
 from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from clip.clip import _transform
@@ -8,31 +9,58 @@ from PIL import Image
 from torch import Tensor
 
 
-def image_transform(resolution: int) -> Callable[[Image.Image], Tensor]:
-    """Return CLIP's own preprocessing, which makes a tensor (3, H, W) of a PIL image.
+@dataclass(frozen=True)
+class ImageSettings:
+    """How a model of open_clip was shown images.
 
-    The short side is resized to the resolution (bicubic), the centre is cropped, and the channels
-    are normalised with CLIP's mean and standard deviation.
+    Attributes:
+        mean, std: of the three channels.
+        interpolation: bicubic or bilinear.
+        resize_mode: "shortest" resizes the short side and crops the centre, "squash" both sides.
+    """
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    interpolation: str
+    resize_mode: str
+
+
+def image_transform(
+    resolution: int, settings: ImageSettings | None = None
+) -> Callable[[Image.Image], Tensor]:
+    """Return the model's own preprocessing, which makes a tensor (3, H, W) of a PIL image.
+
+    CLIP's: the short side is resized to the resolution (bicubic), the centre is cropped, and the
+    channels are normalised with CLIP's mean and standard deviation.
 
     Args:
         resolution: side of the square image in pixels.
+        settings: of a model that was trained otherwise.
     """
-    transform = _transform(resolution)
+    if settings is None:
+        transform = _transform(resolution)
+    else:
+        # An extra, which whoever has these settings has.
+        from open_clip import image_transform as open_clip_transform
+
+        transform = open_clip_transform(resolution, is_train=False, **asdict(settings))
     # First of all, as in an evaluation: a palette's numbers cannot be resized.
     return lambda image: transform(image.convert("RGB"))
 
 
-def describe_preprocessing(resolution: int) -> dict[str, Any]:
+def describe_preprocessing(
+    resolution: int, settings: ImageSettings | None = None
+) -> dict[str, Any]:
     """Return the same in plain values, for programs without torch (docs/predict.md has one).
 
     `size` is the resolution in pixels, `resample` PIL's number of the method, `mean` and `std` are
-    those of the channels in 0..1.
+    those of the channels in 0..1. There is no word for "squash".
     """
-    steps = {type(step).__name__: step for step in _transform(resolution).transforms}
-    normalize = steps["Normalize"]
-    return {
-        "size": steps["Resize"].size,
-        "resample": int(Image.Resampling[steps["Resize"].interpolation.name]),
-        "mean": list(normalize.mean),
-        "std": list(normalize.std),
-    }
+    if settings is None:
+        steps = {type(step).__name__: step for step in _transform(resolution).transforms}
+        mode = steps["Resize"].interpolation.name
+        mean, std = steps["Normalize"].mean, steps["Normalize"].std
+    else:
+        mode, mean, std = settings.interpolation.upper(), settings.mean, settings.std
+    resample = int(Image.Resampling[mode])
+    return {"size": resolution, "resample": resample, "mean": list(mean), "std": list(std)}

@@ -38,7 +38,7 @@ def run_block(
     """Apply a block.
 
     Args:
-        block: `clip.model.ResidualAttentionBlock`.
+        block: `ResidualAttentionBlock` of clip or open_clip.
         x: tokens (B, L, d).
         attend: who attends to whom; by default all of a sequence to each other.
         adapter: a function of the normalised input, added to the output.
@@ -57,13 +57,23 @@ def run_block(
         key_value = F.linear(normed, weight[width:], bias[width:])
         x, normed = needed(x), needed(normed)
         query = F.linear(normed, weight[:width], bias[:width])
-    x = x + attention.out_proj(attend(query, key_value, attention.num_heads))
-    x = x + _mlp(block.mlp, block.ln_2(x))
+    x = x + _scaled(
+        block, "ls_1", attention.out_proj(attend(query, key_value, attention.num_heads))
+    )
+    x = x + _scaled(block, "ls_2", _mlp(block.mlp, block.ln_2(x)))
     return x if adapter is None else x + adapter(normed)
+
+
+def _scaled(block: nn.Module, name: str, x: Tensor) -> Tensor:
+    """Apply open_clip's layer scale; OpenAI's blocks have none."""
+    scale = getattr(block, name, None)
+    return x if scale is None else scale(x)
 
 
 def _mlp(mlp: nn.Module, x: Tensor) -> Tensor:
     """Apply the block's MLP; x sigmoid(a x) is silu(a x) / a, and the products take a."""
+    if type(mlp.gelu).__name__ != "QuickGELU":  # the `clip` of a checkout has its own
+        return mlp(x)
     inner = torch.addmm(
         GELU_SLOPE * mlp.c_fc.bias, x.flatten(0, -2), mlp.c_fc.weight.T, alpha=GELU_SLOPE
     )

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-import yaml
 from dassl.engine import TrainerX
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import load_pretrained_weights
@@ -23,7 +22,8 @@ from prompting import ArgumentError, Backbone, PromptedCLIP, load_backbone
 from prompting.cuda_graph import CUDAGraphStep
 from prompting.precision import check_precision, needs_scaler
 from trainers.checkpoint import FOLDER, PromptCheckpoints
-from trainers.results import write_results
+from trainers.metrics import evaluation_metrics
+from trainers.results import recorded_config, write_results
 
 logger = logging.getLogger("dassl")
 # The library's messages go where those of the run go.
@@ -37,11 +37,14 @@ KEYS = {
     "text_depth": ("PROMPT_DEPTH_TEXT", "PROMPT_DEPTH", "PROMPT_DEPTH_VISION"),
     "vision_depth": ("PROMPT_DEPTH_VISION", "PROMPT_DEPTH"),
     "context": ("CTX_INIT", "TEXT_CTX_INIT"),
+    "template": ("TEMPLATE", "CTX_INIT", "TEXT_CTX_INIT"),
     "position": ("CLASS_TOKEN_POSITION",),
     "rank": ("RANK",),
     "shared": ("SHARED_UP",),
     "std": ("INIT_STD",),
 }
+
+BACKBONE_KEYS = ("TRUST", "ACTIVATION", "HEAD_WIDTHS")  # arguments of load_backbone
 
 
 class PromptTrainer(PromptCheckpoints, TrainerX):
@@ -73,13 +76,15 @@ class PromptTrainer(PromptCheckpoints, TrainerX):
     def load_backbone(cls, cfg: CfgNode) -> Backbone:
         """Load the frozen CLIP of a configuration, to the device of the run."""
         cuda = torch.cuda.is_available() and cfg.USE_CUDA
-        return load_backbone(
-            cfg.MODEL.BACKBONE.NAME,
-            cfg.TRAINER[cls.node].PREC,
-            torch.device("cuda" if cuda else "cpu"),
-            # Upstream's configuration has no such key.
-            trust=cfg.MODEL.BACKBONE.get("TRUST", False),
-        )
+        node = cfg.MODEL.BACKBONE
+        # Upstream's configuration has no such keys.
+        options = {key.lower(): node[key] for key in BACKBONE_KEYS if key in node}
+        device = torch.device("cuda" if cuda else "cpu")
+        try:
+            return load_backbone(node.NAME, cfg.TRAINER[cls.node].PREC, device, **options)
+        except ArgumentError as error:
+            key = f"MODEL.BACKBONE.{error.argument.upper()}"
+            raise ValueError(f"{key} {error.message}") from error
 
     # Dassl's hooks
 
@@ -114,6 +119,7 @@ class PromptTrainer(PromptCheckpoints, TrainerX):
             raise ValueError(f"{self._key(error.argument)} {error.message}") from error
         prompt_learner = self.model.prompt_learner.to(self.device)
         if cfg.MODEL.INIT_WEIGHTS:
+            self.check_init_weights(Path(cfg.MODEL.INIT_WEIGHTS))
             load_pretrained_weights(prompt_learner, cfg.MODEL.INIT_WEIGHTS)
         logger.info("Trainable parameters: %s", f"{self.trainable_parameters:,}")
         self.optim = self.sched = self.scaler = None
@@ -229,12 +235,25 @@ class PromptTrainer(PromptCheckpoints, TrainerX):
         The final evaluation names no split and takes TEST.SPLIT; `best_val` asks for "val".
         """
         start = time.monotonic()
+        self._confidences: list[Tensor] = []
         with self.model.fixed_text():
             accuracy = super().test(split)
         if split is None:
             facts = self.facts(time.monotonic() - start)
             write_results(Path(self.cfg.OUTPUT_DIR), facts, self.device)
         return accuracy
+
+    def model_inference(self, input: Tensor) -> Tensor:
+        """Return the logits (B, C) of images, and keep how sure they are for the metrics."""
+        logits = self.model(input)
+        self._confidences.append(logits.float().softmax(dim=1).amax(dim=1))
+        return logits
+
+    def metrics(self) -> dict:
+        """Return what `evaluation_metrics` makes of the last evaluation."""
+        seen = (torch.tensor(self.evaluator._y_true), torch.tensor(self.evaluator._y_pred))
+        names = list(self.dm.dataset.classnames)
+        return evaluation_metrics(*seen, torch.cat(self._confidences).cpu(), names)
 
     def facts(self, evaluation_seconds: float) -> dict:
         """Return what `results.json` tells of this run, just evaluated on TEST.SPLIT."""
@@ -252,6 +271,7 @@ class PromptTrainer(PromptCheckpoints, TrainerX):
             "accuracy": 100.0 * correct / total,
             "correct": correct,
             "total": total,
+            **self.metrics(),
             "classes": self.num_classes,
             "split_source": getattr(dataset, "split_source", None),
             "training_images": len(dataset.train_x),
@@ -262,7 +282,7 @@ class PromptTrainer(PromptCheckpoints, TrainerX):
             "precision": self.options.PREC,
             "seconds": {"training": training, "evaluation": evaluation_seconds},
             "command": list(sys.argv if self.command is None else self.command),
-            "config": yaml.safe_load(cfg.dump()),
+            "config": recorded_config(cfg, self.requires_training),
         }
         if self.seeds:  # then seconds and memory are those of all these seeds
             facts["together"] = list(self.seeds)

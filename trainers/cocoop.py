@@ -27,6 +27,6 @@ class CoCoOp(PromptTrainer):
         options = self.options
         words = options.CTX_INIT.replace("_", " ").strip()
         words, context = initial_context(self.backbone, words, options.N_CTX, generator)
-        joint_width = self.backbone.model.text_projection.shape[1]
+        joint_width = self.backbone.text.joint_width
         prompt_learner = ShiftedContext(context, joint_width, generator)
         return ConditionalCLIP(self.backbone, prompt_learner, classnames, words + " {}.")

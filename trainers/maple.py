@@ -31,5 +31,5 @@ class MaPLe(PromptTrainer):
             self.backbone, options.CTX_INIT, (tokens, tokens), (depth, depth), generator
         )
         prompt_learner = CoupledPrompts(initial.text, initial.vision.shape[-1], generator)
-        template = context_words(options.CTX_INIT, tokens) + " {}."
+        template = context_words(options.CTX_INIT, tokens, self.backbone.tokenizer) + " {}."
         return PromptedCLIP(self.backbone, prompt_learner, classnames, template)

@@ -4,7 +4,7 @@ import torch
 from dassl.engine import TRAINER_REGISTRY
 from yacs.config import CfgNode
 
-from prompting import PromptedCLIP, require_transformer
+from prompting import PromptedCLIP
 from prompting.adapters import AdaptedCLIP, Adapters
 from trainers.base import PromptTrainer
 
@@ -27,11 +27,10 @@ class MultiModalAdapter(PromptTrainer):
     node = "MMADAPTER"
 
     def build_clip(self, classnames: list[str], generator: torch.Generator) -> PromptedCLIP:
-        require_transformer(self.backbone)
-        options, model = self.options, self.backbone.model
-        towers = (model.transformer, model.visual.transformer)
+        options = self.options
+        towers = (self.backbone.text, self.backbone.image)
         first, last = options.ADAPTER_START, options.ADAPTER_END
-        deepest = min(tower.layers for tower in towers)
+        deepest = min(len(tower.blocks) for tower in towers)
         if not 1 <= first <= last <= deepest:
             raise ValueError(
                 f"ADAPTER_START {first} and ADAPTER_END {last} must be in this order between 1 "

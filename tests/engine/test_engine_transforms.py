@@ -52,6 +52,15 @@ def test_family_test_transform(clip_cfg, image):
     torch.testing.assert_close(actual, (pixels - mean) / std)
 
 
+def test_squashed_test_images(clip_cfg, image):
+    clip_cfg.INPUT.RESIZE_MODE = "squash"
+    pixels = torch.from_numpy(np.array(image.resize((32, 32), Image.BICUBIC))).permute(2, 0, 1)
+    mean = torch.tensor(clip_cfg.INPUT.PIXEL_MEAN)[:, None, None]
+    std = torch.tensor(clip_cfg.INPUT.PIXEL_STD)[:, None, None]
+    actual = build_transform(clip_cfg, is_train=False)(image)
+    torch.testing.assert_close(actual, (pixels / 255 - mean) / std)
+
+
 def test_order_does_not_depend_on_the_config(clip_cfg):
     names = (
         "instance_norm",

@@ -35,7 +35,8 @@ def test_a_table_on_standard_output_and_the_count_on_the_other(call, photos):
     lines = out.splitlines()
     assert lines[0].split() == ["filename", "label", "prob"] and len(lines) == 2 + 12
     assert [line.split()[0] for line in lines[2:]] == [str(photo) for photo in photos]
-    assert err.startswith("12 of 12 images, ") and err.endswith(" images/s, 0 skipped\n")
+    last = err.splitlines()[-1]
+    assert last.startswith("12 of 12 images, ") and last.endswith(" images/s, 0 skipped")
 
 
 @pytest.mark.parametrize("style", ["csv", "json"])

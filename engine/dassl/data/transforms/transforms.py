@@ -89,6 +89,8 @@ def _size_text(cfg: CfgNode) -> str:
 
 
 def _test_image_steps(cfg: CfgNode) -> list[Step]:
+    if cfg.INPUT.RESIZE_MODE == "squash":
+        return [(f"resize to {_size_text(cfg)}", T.Resize(cfg.INPUT.SIZE, interpolation_mode(cfg)))]
     short_side = max(cfg.INPUT.SIZE)
     return [
         (f"resize the smaller edge to {short_side}", T.Resize(short_side, interpolation_mode(cfg))),
