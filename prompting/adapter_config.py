@@ -127,8 +127,11 @@ def describe(model: PromptedCLIP) -> dict[str, Any]:
 
 def describe_backbone(backbone: Backbone) -> dict[str, str]:
     """Return name and hash; of a file its own name, for a path says where somebody's files are."""
-    path = Path(backbone.name).expanduser()
-    name = path.name if path.is_file() else backbone.name
+    model, slash, file = backbone.name.partition("/")  # open_clip:ARCHITECTURE/FILE
+    if not model.startswith("open_clip:"):
+        model, slash, file = "", "", backbone.name
+    path = Path(file).expanduser()
+    name = f"{model}{slash}{path.name}" if path.is_file() else backbone.name
     return {"name": name, "sha256": backbone.sha256}
 
 
