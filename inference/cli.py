@@ -10,11 +10,12 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import redirect_stdout, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import torch
 from dassl.utils import atomic_write
+from dassl.utils.logger import LOGGER, own_handlers
 from tqdm import tqdm
 
 from experiment.exit_status import INCOMPLETE, MACHINE, STOPPED, Stop, explain
@@ -89,26 +90,36 @@ def load_model(args: argparse.Namespace) -> PromptedCLIP:
 def main(argv: Sequence[str] | None = None) -> int:
     """Return the exit status, see docs/failures.md."""
     args = parse_args(argv)
-    logging.getLogger("dassl").setLevel(logging.WARNING)
+    # Standard output is for the results.
+    with own_handlers([logging.StreamHandler(sys.stderr)]):
+        level = LOGGER.level
+        LOGGER.setLevel(logging.WARNING)
+        try:
+            status, text = _run(args)
+        finally:
+            LOGGER.setLevel(level)
+    if text:
+        print(f"predict.py: {text}", file=sys.stderr)
+    return status
+
+
+def _run(args: argparse.Namespace) -> tuple[int, str]:
+    """Return the exit status, and what went wrong."""
     running = False
     try:
-        with redirect_stdout(sys.stderr):  # warnings: the other one is for the results
-            check(args)
-            files = image_files(args.sources)
-            model = load_model(args)
-            running = True
-            done, status = _predict(args, model, files)
+        check(args)
+        files = image_files(args.sources)
+        model = load_model(args)
+        running = True
+        done, status = _predict(args, model, files)
         _write(args, model, done)
     except (MemoryError, torch.cuda.OutOfMemoryError) as error:
-        status, text = MACHINE, f"The memory is used up ({error}): lower --batch-size."
+        return MACHINE, f"The memory is used up ({error}): lower --batch-size."
     except Exception as error:
         if args.debug:
             raise
-        status, text = explain(error, running)
-    else:
-        return status
-    print(f"predict.py: {text}", file=sys.stderr)
-    return status
+        return explain(error, running)
+    return status, ""
 
 
 def _predict(

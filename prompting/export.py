@@ -125,18 +125,17 @@ def metadata(model: PromptedCLIP) -> dict[str, str]:
     Raises:
         ValueError: the backbone's preprocessing is not one that the words can say.
     """
-    backbone = model.backbone
-    preprocessing = describe_preprocessing(backbone.resolution, backbone.images)
+    preprocessing = describe_preprocessing(model.backbone.resolution, model.backbone.images)
     image = Image.effect_noise((3 * preprocessing["size"], 2 * preprocessing["size"]), 64)
-    if (preprocess(image, preprocessing) - backbone.preprocess(image)).abs().max() > 1e-3:
+    if (preprocess(image, preprocessing) - model.backbone.preprocess(image)).abs().max() > 1e-3:
         raise ValueError(
-            f'The preprocessing of backbone "{backbone.name}" is not CLIP\'s: the file could '
+            f'The preprocessing of backbone "{model.backbone.name}" is not CLIP\'s: the file could '
             "not tell a program how to prepare its images."
         )
     found = {
         "labels": list(model.classnames),
         "preprocessing": preprocessing,
-        "backbone": describe_backbone(backbone),
+        "backbone": describe_backbone(model.backbone),
     }
     return {key: json.dumps(value, ensure_ascii=False) for key, value in found.items()}
 

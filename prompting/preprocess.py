@@ -37,9 +37,8 @@ def image_transform(
         resolution: side of the square image in pixels.
         settings: of a model that was trained otherwise.
     """
-    if settings is None:
-        transform = _transform(resolution)
-    else:
+    transform = _transform(resolution)
+    if settings is not None:
         # An extra, which whoever has these settings has.
         from open_clip import image_transform as open_clip_transform
 
@@ -54,13 +53,17 @@ def describe_preprocessing(
     """Return the same in plain values, for programs without torch (docs/predict.md has one).
 
     `size` is the resolution in pixels, `resample` PIL's number of the method, `mean` and `std` are
-    those of the channels in 0..1. There is no word for "squash".
+    those of the channels in 0..1.
     """
     if settings is None:
         steps = {type(step).__name__: step for step in _transform(resolution).transforms}
-        mode = steps["Resize"].interpolation.name
+        interpolation = steps["Resize"].interpolation.value
         mean, std = steps["Normalize"].mean, steps["Normalize"].std
     else:
-        mode, mean, std = settings.interpolation.upper(), settings.mean, settings.std
-    resample = int(Image.Resampling[mode])
-    return {"size": resolution, "resample": resample, "mean": list(mean), "std": list(std)}
+        interpolation, mean, std = settings.interpolation, settings.mean, settings.std
+    return {
+        "size": resolution,
+        "resample": int(Image.Resampling[interpolation.upper()]),
+        "mean": list(mean),
+        "std": list(std),
+    }

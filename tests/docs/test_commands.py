@@ -20,6 +20,7 @@ from tests.docs.pages import PAGES, ROOT, blocks, text, without_blocks
 # Pages whose commands run in tests of their own.
 ELSEWHERE = {
     "docs/own-images.md": "tests/datasets/test_image_folder.py",
+    "docs/own-tables.md": "tests/datasets/test_own_tables.py",
     "docs/speed.md": "tests/benchmark/test_speed.py",
 }
 THEIRS = {"configs/trainers/CoOp/vit_b16_ep50.yaml"}  # in a checkout of the family

@@ -55,4 +55,4 @@ def test_the_statuses_are_the_code_s():
 def test_the_command_of_the_long_form_names_files_that_there_are():
     (command,) = re.findall(r"^SURVIVAL=full .*$", PAGE, re.MULTILINE)
     named = [word for word in command.split() if word.endswith(".py")]
-    assert len(named) == 3 and all((ROOT / word).exists() for word in named)
+    assert len(named) == 4 and all((ROOT / word).exists() for word in named)
