@@ -6,6 +6,7 @@ line. Without --prompts CLIP classifies as it is, into the --classes of a file.
 
 import argparse
 import logging
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -66,9 +67,12 @@ def check(args: argparse.Namespace) -> None:
     check_format(args.format)
     if args.format == "parquet" and not args.results_file:
         raise ValueError("Parquet is not for a terminal: pass --results-file.")
-    for path in (args.results_file, args.html):
-        if path and path.is_dir():
+    for path in filter(None, (args.results_file, args.html)):
+        if path.is_dir():
             raise ValueError(f"{path} is a folder: give the name of a file to write.")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not os.access(path.parent, os.W_OK):
+            raise ValueError(f"{path.parent} cannot be written: give a file somewhere else.")
 
 
 def load_model(args: argparse.Namespace) -> PromptedCLIP:

@@ -4,6 +4,7 @@ import argparse
 import logging
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def share(args: argparse.Namespace) -> None:
     """Save the prompts with a model card, and print where they are."""
-    run = load_run(args.run, backbone=args.backbone, epoch=args.load_epoch)
+    with redirect_stdout(sys.stderr):  # warnings: the other one says where things are
+        run = load_run(args.run, backbone=args.backbone, epoch=args.load_epoch)
     own = [run.results] if run.results else []
     others = [_of_these(path, run) for path in args.results]
     print(save_prompts(run.model, args.folder, run.training, [*own, *others]))
@@ -53,7 +55,7 @@ def _of_these(path: Path, run: Run) -> Mapping[str, Any]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Return the exit status, see docs/failures.md."""
     args = parse_args(argv)
-    logging.getLogger("dassl").setLevel(logging.WARNING)  # what is printed is where things are
+    logging.getLogger("dassl").setLevel(logging.WARNING)
     try:
         share(args)
     except Exception as error:

@@ -110,7 +110,6 @@ def describe(model: PromptedCLIP) -> dict[str, Any]:
         )
     # Other templates than these had a part in the training only.
     used = model.templates if model.drift_correction or kind is ClassAwarePrompts else ()
-    name = model.backbone.name
     return {
         "format": FORMAT,
         "prompt_learner": kind.__name__,
@@ -121,13 +120,19 @@ def describe(model: PromptedCLIP) -> dict[str, Any]:
         "templates": list(used),
         "ensemble": list(model.ensemble),
         "classnames": list(model.classnames),
-        # A path is of no use on another machine, and says where somebody's files are.
-        "backbone": {
-            "name": Path(name).name if Path(name).expanduser().is_file() else name,
-            "sha256": model.backbone.sha256,
-        },
+        "backbone": describe_backbone(model.backbone),
         "precision": model.precision,
     }
+
+
+def describe_backbone(backbone: Backbone) -> dict[str, str]:
+    """Return name and hash; of a file its own name, for a path says where somebody's files are."""
+    model, slash, file = backbone.name.partition("/")  # open_clip:ARCHITECTURE/FILE
+    if not model.startswith("open_clip:"):
+        model, slash, file = "", "", backbone.name
+    path = Path(file).expanduser()
+    name = f"{model}{slash}{path.name}" if path.is_file() else backbone.name
+    return {"name": name, "sha256": backbone.sha256}
 
 
 def check_classes(state: State, own: Sequence[str], asked: Sequence[str]) -> None:

@@ -23,6 +23,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from prompting.adapter_config import describe_backbone
 from prompting.hub import load_prompts
 from prompting.model import PromptedCLIP
 from prompting.prediction import read_classes
@@ -134,7 +135,7 @@ def metadata(model: PromptedCLIP) -> dict[str, str]:
     found = {
         "labels": list(model.classnames),
         "preprocessing": preprocessing,
-        "backbone": {"name": model.backbone.name, "sha256": model.backbone.sha256},
+        "backbone": describe_backbone(model.backbone),
     }
     return {key: json.dumps(value, ensure_ascii=False) for key, value in found.items()}
 

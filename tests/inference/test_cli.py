@@ -108,6 +108,7 @@ REFUSALS = {
     "topk": (("--topk", 0), None, "--topk must be at least 1."),
     "batch": (("--batch-size", 0), None, "--batch-size must be at least 1."),
     "folder": (("--results-file", "."), None, ". is a folder: give the name of a file to write."),
+    "no folder": (("--html", "names.txt/page.html"), None, "File exists: 'names.txt'"),
     "terminal": (("--format", "parquet"), None, ("Parquet ")),
     "classes": (("--classes", "none.txt"), None, "No such file or directory: 'none.txt'"),
 }
@@ -116,6 +117,7 @@ REFUSALS = {
 @pytest.mark.parametrize("case", REFUSALS)
 def test_what_is_wrong_is_refused_before_any_work(call, monkeypatch, tmp_path, case):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "names.txt").touch()
     words, model, message = REFUSALS[case]
     monkeypatch.setattr(inference.cli, "predict", None)
     status, out, err = call(*words, **({} if model is None else {"model": model}))

@@ -25,7 +25,7 @@ def evaluated(trainer):
     """The logits of an evaluation."""
     trainer.set_model_mode("eval")
     with trainer.model.fixed_text():
-        return trainer.model_inference(IMAGES)
+        return trainer.model(IMAGES)
 
 
 def test_there_are_thirteen_methods():

@@ -4,12 +4,14 @@ import json
 import re
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+import prompting.export
 from prompting import Backbone, PromptedCLIP, predict
 from prompting.export import FILE, MergedClassifier, difference, export, main, preprocess
 from prompting.hub import save_prompts
@@ -144,6 +146,25 @@ def test_the_script_of_the_page_runs_without_torch(exported, tmp_path):
         label, _, logit = found.rpartition(" ")
         assert (name, label) == (str(file), prediction.labels[0])
         assert float(logit) == pytest.approx(largest, abs=1e-3)
+
+
+@pytest.mark.parametrize("largest", [0, 1 << 30])
+def test_large_weights_lie_in_a_second_file_and_a_full_disk_leaves_nothing(
+    tiny_backbone, tmp_path, monkeypatch, largest
+):
+    asked = []
+
+    def save(path, external_data):
+        path.write_bytes(b"half")
+        asked.append(external_data)
+        raise OSError("No space left on device")
+
+    program = SimpleNamespace(model=SimpleNamespace(graph=[], metadata_props={}), save=save)
+    monkeypatch.setattr(prompting.export, "_trace", lambda *_: program)
+    monkeypatch.setattr(prompting.export, "LARGEST", largest)
+    with pytest.raises(OSError, match="No space left"):
+        export(low_rank(tiny_backbone), tmp_path / "out")
+    assert asked == [largest == 0] and list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_that_is_there_is_not_replaced(tiny_backbone, tmp_path):

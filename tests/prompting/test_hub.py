@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from torch import nn
 
 import prompting.hub
 from prompting import Backbone, PromptedCLIP, load_prompts, push_to_hub, save_prompts
+from prompting.adapter_config import describe_backbone
 from prompting.hub import CARD, CONFIG, WEIGHTS
 from tests.conftest import build_clip
 from tests.prompting.learners import MODELS, NAMES, TEMPLATES, low_rank, moved
@@ -95,6 +97,15 @@ def test_the_backbone_is_loaded_by_its_name_and_its_path_is_not_told(tiny_file, 
     assert torch.equal(found(IMAGES), logits(model))
     found, _ = load_prompts(folder, backbone=tiny_file, precision="fp32")
     assert found.precision == "fp32"
+
+
+def test_the_path_of_a_file_for_open_clip_is_not_told_either(tiny_backbone, tmp_path):
+    file = tmp_path / "mine.safetensors"
+    for name, told in ((f"open_clip:ViT-B-16/{file}", "open_clip:ViT-B-16/mine.safetensors"),
+                       ("open_clip:ViT-B-16/laion2b", "open_clip:ViT-B-16/laion2b"),
+                       ("ViT-B/16", "ViT-B/16")):  # fmt: skip
+        file.touch()
+        assert describe_backbone(replace(tiny_backbone, name=name))["name"] == told
 
 
 def test_one_file_of_the_folder_names_it_too(saved, tiny_backbone):
