@@ -25,7 +25,7 @@ def read_state(path: Path, check_archive: Callable[[Path], None]) -> dict[str, T
     Raises:
         ValueError: the file cannot be read safely, or holds several state dicts.
     """
-    archive = _is_torchscript(path)
+    archive = is_torchscript(path)
     if archive:
         check_archive(path)
     try:
@@ -46,7 +46,7 @@ def read_state(path: Path, check_archive: Callable[[Path], None]) -> dict[str, T
     return find_state(content, str(path))
 
 
-def _is_torchscript(path: Path) -> bool:
+def is_torchscript(path: Path) -> bool:
     """Return whether a file is a TorchScript archive, as PyTorch tells it from torch.save's."""
     if path.suffix == ".safetensors" or not zipfile.is_zipfile(path):
         return False
