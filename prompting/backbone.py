@@ -193,6 +193,8 @@ def _load(name: str, trust: bool, architecture: Architecture) -> CLIP:
         if not architecture.activation and not published:
             logger.warning(UNKNOWN_ORIGIN, path, architecture)
         return _build(state, str(path), architecture)
+    if path.is_dir():
+        raise ValueError(f'Backbone "{name}" is a folder: pass the file of weights in it.')
     raise ValueError(
         f'Backbone "{name}" is neither a file nor a known name: choose "{DEMO}", '
         f"{', '.join(clip.available_models())}, or the path of a CLIP file."

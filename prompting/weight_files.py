@@ -15,6 +15,8 @@ from torch import Tensor
 
 from prompting.weights import find_state
 
+LFS = b"version https://git-lfs"  # begins the small file that stands for a large one
+
 
 def read_state(path: Path, check_archive: Callable[[Path], None]) -> dict[str, Tensor]:
     """Return the state dict in a file, without the wrappers that tools put around it.
@@ -25,6 +27,11 @@ def read_state(path: Path, check_archive: Callable[[Path], None]) -> dict[str, T
     Raises:
         ValueError: the file cannot be read safely, or holds several state dicts.
     """
+    with path.open("rb") as file:
+        if file.read(len(LFS)) == LFS:
+            raise ValueError(
+                f"{path} is a pointer of Git LFS and not the weights: fetch these by git lfs pull."
+            )
     archive = is_torchscript(path)
     if archive:
         check_archive(path)
