@@ -70,8 +70,12 @@ RULES: dict[str, Rule] = {
     "INPUT.INTERPOLATION": one_of(tuple(INTERPOLATION_MODES)),
     "INPUT.RESIZE_MODE": one_of(("shortest", "squash")),
     "INPUT.TRANSFORMS": Rule(
-        f"names out of {', '.join(AVAI_CHOICES)}",
-        lambda names: not isinstance(names, str) and all(name in AVAI_CHOICES for name in names),
+        f"names out of {', '.join(AVAI_CHOICES)}, with normalize among them, which CLIP needs",
+        lambda names: (
+            not isinstance(names, str)
+            and all(name in AVAI_CHOICES for name in names)
+            and "normalize" in names
+        ),
     ),
     "INPUT.NO_TRANSFORM": only(False, "because CLIP takes tensors"),
     "INPUT.PIXEL_MEAN": PIXELS,
@@ -127,6 +131,13 @@ RULES: dict[str, Rule] = {
     "TRAINER.MMLOP.INIT_STD": above(0),
     "TRAINER.MMLOP.LOGITS_LOSS": one_of(LOGITS_LOSSES),
     "TRAINER.*.N_CTX*": at_least(1),
+    "TRAINER.*CTX_INIT": Rule(
+        'the words before the class name, without "{}"', lambda words: "{}" not in words
+    ),
+    "TRAINER.*.TEMPLATE": Rule(
+        'empty, or a text with exactly one "{}" for the class name, such as "a photo of a {}."',
+        lambda text: not text or text.count("{}") == 1,
+    ),
     "TRAINER.*.PROMPT_DEPTH*": at_least(0),
     "TRAINER.*.ADAPTER_DIM": at_least(1),
     "TRAINER.*.ADAPTER_SCALE": above(0),

@@ -12,10 +12,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from prompting.backbone import Backbone, require_transformer
+from prompting.errors import ArgumentError, check_list
 from prompting.feature_cache import cached
 from prompting.image_encoder import embed_image, encode_image
 from prompting.losses import SCLTerms, self_regulating_consistency, uniform_drift_correction
 from prompting.precision import autocast
+from prompting.prompts import placeholders
 from prompting.templates import class_prompts
 from prompting.text_encoder import (
     TokenizedPrompts,
@@ -45,7 +47,9 @@ class PromptedCLIP(nn.Module):
 
     Raises:
         ValueError: vision prompts for a backbone without a transformer image tower, a class name
-            too long, an unknown position.
+            too long.
+        ArgumentError: prompts that would replace the class name, or are of other classes; a text
+            for a list of texts, a class name without a token, an unknown position.
     """
 
     def __init__(
@@ -165,7 +169,13 @@ def frozen_text_features(
     Args:
         normalize: average normalised features (CLIP's and CoOp's ensembles) instead of those that
             the tower gives (PromptSRC).
+
+    Raises:
+        ArgumentError: no template, or a text for a list of texts.
     """
+    check_list("templates", templates)
+    if not templates:
+        raise ArgumentError("templates", "is empty: give one at least.")
     key = {
         "backbone": backbone.sha256,
         "precision": backbone.precision,
@@ -201,6 +211,41 @@ def _tokenize(
     tokenizer: Tokenizer,
 ) -> TokenizedPrompts:
     """Tokenise one text per class, whose first tokens are the slots of the text prompts."""
-    tokens = prompts[0].shape[-2] if len(prompts) else 0
-    tokenized = tokenize(class_prompts(classnames, template), tokens, tokenizer)
-    return move_classnames(tokenized, class_prompts(classnames, "{}"), position, tokenizer)
+    texts, names = class_prompts(classnames, template), class_prompts(classnames, "{}")
+    tokens = _count_tokens(prompts, len(names))
+    tokenized = tokenize(texts, tokens, tokenizer)
+    for name, count in zip(names, tokenizer.words(tokenizer.encode(names)).tolist(), strict=True):
+        if count == 0:
+            raise ArgumentError("classnames", f"holds {name!r}, which has no token.")
+    words = template.partition("{}")[0]
+    if (count := tokenizer.count(words)) < tokens:
+        raise ArgumentError(
+            "template",
+            f'is "{template}", with {count} tokens before the class name, which the '
+            f'{tokens} prompt tokens would replace: begin it with "{placeholders(tokens)}".',
+        )
+    first = tokenizer.lead + tokens
+    if (tokenized.tokens[:, :first] != tokenizer.encode([words])[:, :first]).any():
+        raise ArgumentError(
+            "template", f'is "{template}", which runs into the class name: put a space before it.'
+        )
+    return move_classnames(tokenized, names, position, tokenizer)
+
+
+def _count_tokens(prompts: Sequence[Tensor | None], classes: int) -> int:
+    """Return T, 0 without text prompts.
+
+    Raises:
+        ArgumentError: layers with different T, or prompts of another number of classes.
+    """
+    shapes = [tuple(prompt.shape) for prompt in prompts if prompt is not None]
+    if len({shape[-2] for shape in shapes}) > 1:
+        raise ArgumentError(
+            "prompt_learner", f"gives the layers different numbers of prompt tokens: {shapes}."
+        )
+    wrong = [shape[0] for shape in shapes if len(shape) == 3 and shape[0] != classes]
+    if wrong:
+        raise ArgumentError(
+            "prompt_learner", f"has prompts for {wrong[0]} classes, and there are {classes}."
+        )
+    return shapes[0][-2] if shapes else 0

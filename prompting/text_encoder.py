@@ -16,7 +16,7 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor, nn
 
-from prompting.errors import ArgumentError
+from prompting.errors import ArgumentError, check_list
 from prompting.text_packing import Packing, pack
 from prompting.text_padding import Padding, pad
 from prompting.tokenizer import CLIP_TOKENIZER, Tokenizer
@@ -35,6 +35,7 @@ class TokenizedPrompts:
         source: (C, L) which of the T prompt tokens replaces this one, -1 for none.
         packing: all tokens end to end, the prefix that all classes share once; or side by side.
         packing_per_class: the same where each class has prompts of its own: the prefix is [SOS].
+        slots: T, how many tokens the prompts replace.
     """
 
     tokens: Tensor
@@ -42,6 +43,7 @@ class TokenizedPrompts:
     source: Tensor
     packing: Packing | Padding
     packing_per_class: Packing | Padding
+    slots: int
 
     @property
     def prefix(self) -> int:
@@ -50,7 +52,8 @@ class TokenizedPrompts:
 
     def to(self, device: torch.device) -> "TokenizedPrompts":
         """Return the same on another device."""
-        return TokenizedPrompts(*(getattr(self, field.name).to(device) for field in fields(self)))
+        *tensors, slots = (getattr(self, field.name) for field in fields(self))
+        return TokenizedPrompts(*(part.to(device) for part in tensors), slots)
 
 
 def tokenize(
@@ -64,7 +67,9 @@ def tokenize(
     Raises:
         ValueError: no text, a text of more tokens than the tower takes (CLIP's takes 75), or one
             shorter than the prompt.
+        ArgumentError: one text in place of a list of them.
     """
+    check_list("texts", texts)
     if not texts:
         raise ValueError("There is no text to tokenise: the list of class names is empty.")
     tokens = tokenizer.encode(texts)
@@ -99,20 +104,27 @@ def move_classnames(
         tokenizer: the one that `tokenized` comes from.
 
     Raises:
-        ArgumentError: another position.
+        ArgumentError: another position, or a text without its name right behind the prompt.
     """
     if position not in POSITIONS:
         raise ArgumentError("position", f'is "{position}": choose {", ".join(POSITIONS)}.')
     if position == "end":
         return tokenized
-    count = int(tokenized.source.max()) + 1
+    count = tokenized.slots
     before = tokenizer.lead + (count // 2 if position == "middle" else 0)
-    behind = tokenizer.lead + count
+    start = tokenizer.lead + count
     order = torch.arange(tokenized.tokens.shape[1]).repeat(len(classnames), 1)
-    lengths = tokenizer.words(tokenizer.encode(classnames)).tolist()
-    for row, length in zip(order, lengths, strict=True):
-        name, prompt = row[behind : behind + length], row[before:behind]
-        row[before : behind + length] = torch.cat([name, prompt])
+    names = tokenizer.encode(classnames)
+    for index, (row, length) in enumerate(zip(order, tokenizer.words(names).tolist(), strict=True)):
+        found = tokenized.tokens[index, start : start + length]
+        if not torch.equal(found, names[index, tokenizer.lead : tokenizer.lead + length]):
+            raise ArgumentError(
+                "position",
+                f'is "{position}", and "{classnames[index]}" does not stand right behind the '
+                f'{count} prompt tokens: give a template of so many words, then "{{}}" apart.',
+            )
+        name, behind = row[start : start + length], row[before:start]
+        row[before : start + length] = torch.cat([name, behind])
     source = tokenized.source.gather(1, order)
     return _tokenized(tokenized.tokens.gather(1, order), tokenized.end, source, tokenizer)
 
@@ -121,15 +133,17 @@ def _tokenized(
     tokens: Tensor, end: Tensor, source: Tensor, tokenizer: Tokenizer
 ) -> TokenizedPrompts:
     """Find how far the texts agree, and lay them out."""
+    slots = int(source.max()) + 1
     if tokenizer.full:
         padding = pad(end, source, tokenizer.causal)
-        return TokenizedPrompts(tokens, end, source, padding, padding)
+        return TokenizedPrompts(tokens, end, source, padding, padding, slots)
     visible = torch.where(source >= 0, -1 - source, tokens)  # what stands in a slot is not seen
     differs = (visible != visible[0]).any(dim=0)
     common = int(differs.int().argmax()) if differs.any() else tokens.shape[1]
     # Each text keeps at least its own [EOT]: its output is the text's feature.
     prefix = min(common, int(end.min()))
-    return TokenizedPrompts(tokens, end, source, pack(end, source, prefix), pack(end, source, 1))
+    packings = (pack(end, source, prefix), pack(end, source, 1))
+    return TokenizedPrompts(tokens, end, source, *packings, slots)
 
 
 def encode_text(
@@ -148,7 +162,11 @@ def encode_text(
             positional embedding is added as to any token. A tensor (J, T, d) will do; nothing
             gives CLIP's own features.
         adapters: for each layer a function of its normalised input, added to its output, or None.
+
+    Raises:
+        ArgumentError: prompts of another T than the texts have slots, or of other classes.
     """
+    _check_prompts(tokenized, prompts)
     tower = text_tower(model)
     prompts = [None if p is None else p.type(tower.dtype) for p in prompts]
     per_image = [len(p) for p in prompts if p is not None and p.ndim == 4]
@@ -171,6 +189,18 @@ def encode_text(
             x = tower.run(index, x, packing.attend_at_ends, adapter, packing.at_ends)
     features = tower.project(x)
     return features if per_image else features[0]
+
+
+def _check_prompts(tokenized: TokenizedPrompts, prompts: Sequence[Tensor | None]) -> None:
+    """Refuse prompts that would be left out in part, or be those of other classes."""
+    classes = len(tokenized.end)
+    for shape in [tuple(prompt.shape) for prompt in prompts if prompt is not None]:
+        if shape[-2] != tokenized.slots or (len(shape) == 3 and shape[0] != classes):
+            raise ArgumentError(
+                "prompts",
+                f"have the shape {shape}, and there are {classes} texts with {tokenized.slots} "
+                "slots each: tokenise the texts for so many prompt tokens.",
+            )
 
 
 @torch.no_grad()

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-import yaml
 from dassl.engine import TrainerX
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import load_pretrained_weights
@@ -23,7 +22,8 @@ from prompting import ArgumentError, Backbone, PromptedCLIP, load_backbone
 from prompting.cuda_graph import CUDAGraphStep
 from prompting.precision import check_precision, needs_scaler
 from trainers.checkpoint import FOLDER, PromptCheckpoints
-from trainers.results import write_results
+from trainers.metrics import evaluation_metrics
+from trainers.results import recorded_config, write_results
 
 logger = logging.getLogger("dassl")
 # The library's messages go where those of the run go.
@@ -37,6 +37,7 @@ KEYS = {
     "text_depth": ("PROMPT_DEPTH_TEXT", "PROMPT_DEPTH", "PROMPT_DEPTH_VISION"),
     "vision_depth": ("PROMPT_DEPTH_VISION", "PROMPT_DEPTH"),
     "context": ("CTX_INIT", "TEXT_CTX_INIT"),
+    "template": ("TEMPLATE", "CTX_INIT", "TEXT_CTX_INIT"),
     "position": ("CLASS_TOKEN_POSITION",),
     "rank": ("RANK",),
     "shared": ("SHARED_UP",),
@@ -118,6 +119,7 @@ class PromptTrainer(PromptCheckpoints, TrainerX):
             raise ValueError(f"{self._key(error.argument)} {error.message}") from error
         prompt_learner = self.model.prompt_learner.to(self.device)
         if cfg.MODEL.INIT_WEIGHTS:
+            self.check_init_weights(Path(cfg.MODEL.INIT_WEIGHTS))
             load_pretrained_weights(prompt_learner, cfg.MODEL.INIT_WEIGHTS)
         logger.info("Trainable parameters: %s", f"{self.trainable_parameters:,}")
         self.optim = self.sched = self.scaler = None
@@ -233,12 +235,25 @@ class PromptTrainer(PromptCheckpoints, TrainerX):
         The final evaluation names no split and takes TEST.SPLIT; `best_val` asks for "val".
         """
         start = time.monotonic()
+        self._confidences: list[Tensor] = []
         with self.model.fixed_text():
             accuracy = super().test(split)
         if split is None:
             facts = self.facts(time.monotonic() - start)
             write_results(Path(self.cfg.OUTPUT_DIR), facts, self.device)
         return accuracy
+
+    def model_inference(self, input: Tensor) -> Tensor:
+        """Return the logits (B, C) of images, and keep how sure they are for the metrics."""
+        logits = self.model(input)
+        self._confidences.append(logits.float().softmax(dim=1).amax(dim=1))
+        return logits
+
+    def metrics(self) -> dict:
+        """Return what `evaluation_metrics` makes of the last evaluation."""
+        seen = (torch.tensor(self.evaluator._y_true), torch.tensor(self.evaluator._y_pred))
+        names = list(self.dm.dataset.classnames)
+        return evaluation_metrics(*seen, torch.cat(self._confidences).cpu(), names)
 
     def facts(self, evaluation_seconds: float) -> dict:
         """Return what `results.json` tells of this run, just evaluated on TEST.SPLIT."""
@@ -256,6 +271,7 @@ class PromptTrainer(PromptCheckpoints, TrainerX):
             "accuracy": 100.0 * correct / total,
             "correct": correct,
             "total": total,
+            **self.metrics(),
             "classes": self.num_classes,
             "split_source": getattr(dataset, "split_source", None),
             "training_images": len(dataset.train_x),
@@ -266,7 +282,7 @@ class PromptTrainer(PromptCheckpoints, TrainerX):
             "precision": self.options.PREC,
             "seconds": {"training": training, "evaluation": evaluation_seconds},
             "command": list(sys.argv if self.command is None else self.command),
-            "config": yaml.safe_load(cfg.dump()),
+            "config": recorded_config(cfg, self.requires_training),
         }
         if self.seeds:  # then seconds and memory are those of all these seeds
             facts["together"] = list(self.seeds)

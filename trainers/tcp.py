@@ -8,7 +8,7 @@ from yacs.config import CfgNode
 
 from prompting import Backbone, Context, PromptedCLIP, frozen_text_features
 from prompting.layers import linear
-from prompting.templates import TCP_ENDINGS, TCP_TEMPLATES, template_for
+from prompting.templates import TCP_ENDINGS, TCP_TEMPLATES
 from trainers.kgcoop import KgCoOp
 
 
@@ -50,7 +50,9 @@ class ClassAwarePrompts(Context):
 class TCP(KgCoOp):
     """Trained like KgCoOp, with templates of its own."""
 
-    guidance_weight = 8.0  # fixed in TCP's code, whatever TRAINER.COOP.W says
+    guidance_weight = 8.0  # fixed in TCP's code
+    templates = TCP_TEMPLATES
+    training_only = ("PREC", "W", "ALPHA")  # its prompts are made of the template's features
 
     def build_clip(self, classnames: list[str], generator: torch.Generator) -> PromptedCLIP:
         options = self.options
@@ -58,13 +60,16 @@ class TCP(KgCoOp):
         words, context = self.initial_context(len(classnames), generator)
         frozen_text = frozen_text_features(self.backbone, classnames, self.frozen_templates())
         prompt_learner = ClassAwarePrompts(context, options.TCP_LAYER, frozen_text, generator)
-        template = f"{words} {TCP_ENDINGS.get(self.cfg.DATASET.NAME, '{}.')}"
+        template = f"{words} {self._ending()}"
         model = PromptedCLIP(self.backbone, prompt_learner.to(self.device), classnames, template)
         model.frozen_text = prompt_learner.frozen_text
         return model
 
-    def frozen_templates(self) -> tuple[str, ...]:
-        return (template_for(self.cfg.DATASET.NAME, TCP_TEMPLATES),)
+    def _ending(self) -> str:
+        """Return what stands behind the context: the rest of a template that was given."""
+        if self.options.TEMPLATE:
+            return "{}" + self.options.TEMPLATE.partition("{}")[2]
+        return TCP_ENDINGS.get(self.cfg.DATASET.NAME, "{}.")
 
 
 def _check(class_specific: bool, layer: int, backbone: Backbone) -> None:
