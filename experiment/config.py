@@ -57,9 +57,9 @@ def setup_cfg(args: argparse.Namespace) -> CfgNode:
 def _fit_images(cfg: CfgNode) -> None:
     """Set how a model of open_clip was shown images, which its name says."""
     name = cfg.MODEL.BACKBONE.NAME
-    images = (
-        open_clip_models.find(name).images if name.startswith(open_clip_models.PREFIX) else None
-    )
+    if not name.startswith(open_clip_models.PREFIX):
+        return
+    images = open_clip_models.find(name).images
     if images:
         cfg.INPUT.PIXEL_MEAN, cfg.INPUT.PIXEL_STD = list(images.mean), list(images.std)
         cfg.INPUT.INTERPOLATION, cfg.INPUT.RESIZE_MODE = images.interpolation, images.resize_mode

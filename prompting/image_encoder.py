@@ -52,7 +52,7 @@ def encode_image(
     for index in range(len(tower.blocks)):
         if index < len(layers):
             prompt = tower.enter(layers[0]) if index == 0 else layers[index]
-            x = torch.cat([x, prompt.expand(len(x), -1, -1)], dim=1)
+            x = torch.cat([x, prompt.expand(x.shape[0], -1, -1)], dim=1)
         needed = None
         if index == last:  # only [CLS] is read, or only the tower's own tokens
             needed = _leading(tower.read or length)
