@@ -4,7 +4,7 @@ import argparse
 import ast
 import contextlib
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from functools import cache, lru_cache
 from pathlib import Path
 
@@ -48,21 +48,26 @@ def setup_cfg(args: argparse.Namespace) -> CfgNode:
     check_read(_values(as_in_files), defaults(), in_files)
     check_read(_values(cfg), defaults(), args.opts[::2])
     _drop_other_methods(cfg)
-    _fit_images(cfg)
+    _fit_images(cfg, args.opts[::2])
     if cfg.OUTPUT_DIR in ("", get_cfg_default().OUTPUT_DIR):
         cfg.OUTPUT_DIR = cfg.RESUME or str(default_output(cfg, method_file))
     return cfg
 
 
-def _fit_images(cfg: CfgNode) -> None:
-    """Set how a model of open_clip was shown images, which its name says."""
+def _fit_images(cfg: CfgNode, asked: Collection[str]) -> None:
+    """Set how a model of open_clip was shown images, except for keys that were asked for."""
     name = cfg.MODEL.BACKBONE.NAME
     if not name.startswith(open_clip_models.PREFIX):
         return
     images = open_clip_models.find(name).images
     if images:
-        cfg.INPUT.PIXEL_MEAN, cfg.INPUT.PIXEL_STD = list(images.mean), list(images.std)
-        cfg.INPUT.INTERPOLATION, cfg.INPUT.RESIZE_MODE = images.interpolation, images.resize_mode
+        found = {
+            "PIXEL_MEAN": list(images.mean),
+            "PIXEL_STD": list(images.std),
+            "INTERPOLATION": images.interpolation,
+            "RESIZE_MODE": images.resize_mode,
+        }
+        cfg.INPUT.update({key: own for key, own in found.items() if f"INPUT.{key}" not in asked})
 
 
 def _default_config() -> CfgNode:

@@ -214,18 +214,20 @@ def _tokenize(
     texts, names = class_prompts(classnames, template), class_prompts(classnames, "{}")
     tokens = _count_tokens(prompts, len(names))
     tokenized = tokenize(texts, tokens, tokenizer)
-    for name, count in zip(names, tokenizer.words(tokenizer.encode(names)).tolist(), strict=True):
-        if count == 0:
+    lengths = tokenizer.words(tokenizer.encode(names)).tolist()
+    for name, length in zip(names, lengths, strict=True):
+        if not length:
             raise ArgumentError("classnames", f"holds {name!r}, which has no token.")
     words = template.partition("{}")[0]
-    if (count := tokenizer.count(words)) < tokens:
+    before = tokenizer.count(words)
+    if before < tokens:
         raise ArgumentError(
             "template",
-            f'is "{template}", with {count} tokens before the class name, which the '
-            f'{tokens} prompt tokens would replace: begin it with "{placeholders(tokens)}".',
+            f'is "{template}", with {before} tokens before the class name, which the {tokens} '
+            f'prompt tokens would replace: begin it with "{placeholders(tokens)}".',
         )
-    first = tokenizer.lead + tokens
-    if (tokenized.tokens[:, :first] != tokenizer.encode([words])[:, :first]).any():
+    replaced = slice(tokenizer.lead + tokens)
+    if (tokenized.tokens[:, replaced] != tokenizer.encode([words])[:, replaced]).any():
         raise ArgumentError(
             "template", f'is "{template}", which runs into the class name: put a space before it.'
         )

@@ -112,19 +112,20 @@ def move_classnames(
         return tokenized
     count = tokenized.slots
     before = tokenizer.lead + (count // 2 if position == "middle" else 0)
-    start = tokenizer.lead + count
+    behind = tokenizer.lead + count
     order = torch.arange(tokenized.tokens.shape[1]).repeat(len(classnames), 1)
     names = tokenizer.encode(classnames)
-    for index, (row, length) in enumerate(zip(order, tokenizer.words(names).tolist(), strict=True)):
-        found = tokenized.tokens[index, start : start + length]
+    lengths = tokenizer.words(names).tolist()
+    for index, (row, length) in enumerate(zip(order, lengths, strict=True)):
+        found = tokenized.tokens[index, behind : behind + length]
         if not torch.equal(found, names[index, tokenizer.lead : tokenizer.lead + length]):
             raise ArgumentError(
                 "position",
                 f'is "{position}", and "{classnames[index]}" does not stand right behind the '
                 f'{count} prompt tokens: give a template of so many words, then "{{}}" apart.',
             )
-        name, behind = row[start : start + length], row[before:start]
-        row[before : start + length] = torch.cat([name, behind])
+        name, prompt = row[behind : behind + length], row[before:behind]
+        row[before : behind + length] = torch.cat([name, prompt])
     source = tokenized.source.gather(1, order)
     return _tokenized(tokenized.tokens.gather(1, order), tokenized.end, source, tokenizer)
 
@@ -133,17 +134,16 @@ def _tokenized(
     tokens: Tensor, end: Tensor, source: Tensor, tokenizer: Tokenizer
 ) -> TokenizedPrompts:
     """Find how far the texts agree, and lay them out."""
-    slots = int(source.max()) + 1
     if tokenizer.full:
         padding = pad(end, source, tokenizer.causal)
-        return TokenizedPrompts(tokens, end, source, padding, padding, slots)
+        return TokenizedPrompts(tokens, end, source, padding, padding, int(source.max()) + 1)
     visible = torch.where(source >= 0, -1 - source, tokens)  # what stands in a slot is not seen
     differs = (visible != visible[0]).any(dim=0)
     common = int(differs.int().argmax()) if differs.any() else tokens.shape[1]
     # Each text keeps at least its own [EOT]: its output is the text's feature.
     prefix = min(common, int(end.min()))
     packings = (pack(end, source, prefix), pack(end, source, 1))
-    return TokenizedPrompts(tokens, end, source, *packings, slots)
+    return TokenizedPrompts(tokens, end, source, *packings, int(source.max()) + 1)
 
 
 def encode_text(

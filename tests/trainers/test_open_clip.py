@@ -88,11 +88,13 @@ def test_train_and_evaluate(run, open_clip_name, monkeypatch, tmp_path):
     monkeypatch.setitem(pretrained._PRETRAINED, "tiny-siglip", {"mine": tag})
     monkeypatch.setattr("open_clip.download_pretrained", lambda cfg: cfg["url"])
     pairs = ("TRAINER.MMLOP.PROMPT_DEPTH_TEXT", "3", "TRAINER.MMLOP.PROMPT_DEPTH_VISION", "4")
+    pairs += ("INPUT.PIXEL_STD", "[0.4, 0.4, 0.4]")  # what is asked for counts
     folder = tmp_path / "siglip"
     trained = run("MMLoP", folder.name, *pairs, backbone="open_clip:tiny-siglip/mine")
     assert trained["backbone"]["name"] == "open_clip:tiny-siglip/mine"
     images = trained["config"]["INPUT"]
     assert (images["PIXEL_MEAN"], images["RESIZE_MODE"]) == ([0.5] * 3, "squash")
+    assert images["PIXEL_STD"] == [0.4] * 3
     assert tuple(images["SIZE"]) == (32, 32)
 
     flags = {"backbone": name, "model_dir": str(folder)}  # the same weights as a file
