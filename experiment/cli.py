@@ -113,6 +113,8 @@ def build(args: argparse.Namespace, cfg: CfgNode, words: Sequence[str] = ()) -> 
             set_random_seed(cfg.SEED)
         trainer = build_trainer(cfg)
     trainer.command = list(words)
+    if not (args.eval_only or args.no_train):
+        check_training_images(trainer)
     if args.eval_only:
         trainer.load_model(args.model_dir, epoch=args.load_epoch)
     elif hasattr(trainer, "check_final_model"):  # upstream's engine has no such check
@@ -122,6 +124,18 @@ def build(args: argparse.Namespace, cfg: CfgNode, words: Sequence[str] = ()) -> 
     if not args.no_train:
         prepare_output(cfg, args.overwrite)
     return trainer
+
+
+def check_training_images(trainer: TrainerX) -> None:
+    """Refuse to train where there are test images only."""
+    dataset = trainer.dm.dataset
+    # A method or a data set of upstream's kind has no such attribute.
+    if getattr(trainer, "requires_training", True) and getattr(dataset, "test_only", False):
+        cfg = trainer.cfg
+        raise ValueError(
+            f"{cfg.DATASET.NAME} ({dataset.split_source}) has no training images, and "
+            f"{cfg.TRAINER.NAME} trains: add some, or evaluate trained prompts with --eval-only."
+        )
 
 
 def fit_input_size(cfg: CfgNode) -> None:

@@ -16,6 +16,7 @@ from yacs.config import CfgNode
 
 import datasets
 import trainers
+from datasets.text import read_text
 from experiment.config_checks import check_values
 from experiment.unread_keys import check_never, check_read, of_another_method
 from prompting import open_clip_models
@@ -143,7 +144,7 @@ def _merge_file(cfg: CfgNode, path: Path, trainer: str) -> list[str]:
 @lru_cache(maxsize=256)
 def _read_yaml(path: Path, changed: int):
     """Read a file once, as long as it does not change; nobody changes what is returned."""
-    return yaml.safe_load(path.read_text(encoding="utf-8"))
+    return yaml.safe_load(read_text(path))
 
 
 def _merge_pairs(cfg: CfgNode, pairs: Sequence[str]) -> None:

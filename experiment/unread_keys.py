@@ -9,8 +9,10 @@ from fnmatch import fnmatch
 from functools import cache
 from typing import Any, NamedTuple
 
+from dassl.data.datasets import DATASET_REGISTRY
 from dassl.engine import TRAINER_REGISTRY
 
+from datasets.image_folder import ImageFolder
 from prompting import tokenize
 from trainers import requires_training
 from trainers.coop import context_init
@@ -57,8 +59,15 @@ def _words_set_n_ctx(node: str) -> Reader:
     return Reader(f"where TRAINER.{node}.CTX_INIT is empty or has so many tokens", holds)
 
 
+def _own_images(all_: Values) -> bool:
+    """Return whether the data set is ImageFolder, or a class made of it (docs/own-tables.md)."""
+    name = all_["DATASET.NAME"]
+    known = name in DATASET_REGISTRY.registered_names()
+    return known and issubclass(DATASET_REGISTRY.get(name), ImageFolder)
+
+
 def _splits_at_random(all_: Values) -> bool:
-    return all_["DATASET.NAME"] == "ImageFolder" and not all_["DATASET.IMAGE_FOLDER.SPLIT_FILE"]
+    return _own_images(all_) and not all_["DATASET.IMAGE_FOLDER.SPLIT_FILE"]
 
 
 # No method, data set or loader of this code base reads these: they are Dassl's, for other trainers.
@@ -81,7 +90,7 @@ READERS: dict[str, Reader] = {
     "INPUT.COLORJITTER_*": transform("colorjitter"),
     "INPUT.RGS_P": transform("randomgrayscale"),
     "INPUT.GB_*": transform("gaussian_blur"),
-    "DATASET.IMAGE_FOLDER.*": where("DATASET.NAME", "ImageFolder"),
+    "DATASET.IMAGE_FOLDER.*": Reader("where DATASET.NAME is ImageFolder", _own_images),
     "DATASET.SPLIT_SEED": Reader(
         "where a split is random (ImageFolder without a SPLIT_FILE, DATASET.NEW_SPLIT True)",
         lambda all_: all_["DATASET.NEW_SPLIT"] or _splits_at_random(all_),

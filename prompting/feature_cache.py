@@ -10,7 +10,6 @@ import logging
 import os
 import platform
 import sys
-import uuid
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import cache
@@ -22,6 +21,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
+
+from prompting.files import write_atomically
 
 logger = logging.getLogger(__name__)
 EXTRAS = ("open_clip", "timm")  # which compute where a backbone is theirs
@@ -127,17 +128,7 @@ def _metadata(key: str, features: Tensor) -> dict[str, str]:
 
 
 def _write(path: Path, key: str, features: Tensor) -> None:
-    """Write aside and rename: who reads sees no file or a whole one, whoever else writes it too."""
-    part = path.with_name(f".{path.stem}.{uuid.uuid4().hex}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("xb") as file:
-            file.write(save({"features": features}, _metadata(key, features)))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
+        write_atomically(path, save({"features": features}, _metadata(key, features)))
     except OSError as error:
         logger.warning("Frozen text features are not kept for the next run: %s", error)
-    finally:
-        with suppress(OSError):  # not there any more, or no folder that it could be in
-            part.unlink()

@@ -68,10 +68,12 @@ class PromptedCLIP(nn.Module):
         text, vision = prompt_learner()
         if len(vision):
             require_transformer(backbone)
-        self.clip = backbone.model
+        self.backbone, self.clip = backbone, backbone.model
         self.precision, self.device = backbone.precision, backbone.device
         self.prompt_learner = prompt_learner
         self.drift_correction = drift_correction
+        self.classnames, self.template, self.position = tuple(classnames), template, position
+        self.templates, self.ensemble = tuple(templates), ()
         tokenized = _tokenize(classnames, template, text, position, backbone.tokenizer)
         self.tokenized_prompts = tokenized.to(self.device)
         self.logit_scale = self.clip.logit_scale.exp().float()
@@ -146,13 +148,24 @@ class PromptedCLIP(nn.Module):
         """Classify by these text features (C, D) from now on; None: encode the text again."""
         self._fixed_text = None if features is None else features.detach()
 
+    def fix_ensemble(self, templates: Sequence[str]) -> None:
+        """Classify by the frozen CLIP's normalised text features, averaged over templates."""
+        self.ensemble = tuple(templates)
+        features = frozen_text_features(self.backbone, self.classnames, templates, normalize=True)
+        self.fix_text(features)
+
+    @torch.no_grad()
+    def text_classifier(self) -> Tensor | None:
+        """Return the text features (C, D) that classify; None where each image has its own."""
+        if self._fixed_text is not None:
+            return self._fixed_text
+        return self.correct(self.text_features(self.prompt_learner()[0]))
+
     @contextmanager
     def fixed_text(self) -> Iterator[None]:
         """Encode the text once: nothing it depends on changes within an evaluation."""
         before = self._fixed_text
-        if before is None:
-            with torch.no_grad():
-                self.fix_text(self.correct(self.text_features(self.prompt_learner()[0])))
+        self.fix_text(self.text_classifier())
         try:
             yield
         finally:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from clip.clip import _transform
 from PIL import Image
@@ -36,11 +37,33 @@ def image_transform(
         resolution: side of the square image in pixels.
         settings: of a model that was trained otherwise.
     """
-    if settings is None:
-        return _transform(resolution)
-    # An extra, which whoever has these settings has.
-    from open_clip import image_transform as open_clip_transform
+    transform = _transform(resolution)
+    if settings is not None:
+        # An extra, which whoever has these settings has.
+        from open_clip import image_transform as open_clip_transform
 
-    transform = open_clip_transform(resolution, is_train=False, **asdict(settings))
+        transform = open_clip_transform(resolution, is_train=False, **asdict(settings))
     # First of all, as in an evaluation: a palette's numbers cannot be resized.
     return lambda image: transform(image.convert("RGB"))
+
+
+def describe_preprocessing(
+    resolution: int, settings: ImageSettings | None = None
+) -> dict[str, Any]:
+    """Return the same in plain values, for programs without torch (docs/predict.md has one).
+
+    `size` is the resolution in pixels, `resample` PIL's number of the method, `mean` and `std` are
+    those of the channels in 0..1.
+    """
+    if settings is None:
+        steps = {type(step).__name__: step for step in _transform(resolution).transforms}
+        interpolation = steps["Resize"].interpolation.value
+        mean, std = steps["Normalize"].mean, steps["Normalize"].std
+    else:
+        interpolation, mean, std = settings.interpolation, settings.mean, settings.std
+    return {
+        "size": resolution,
+        "resample": int(Image.Resampling[interpolation.upper()]),
+        "mean": list(mean),
+        "std": list(std),
+    }

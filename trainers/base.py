@@ -20,9 +20,9 @@ from yacs.config import CfgNode
 
 from prompting import ArgumentError, Backbone, PromptedCLIP, load_backbone
 from prompting.cuda_graph import CUDAGraphStep
+from prompting.metrics import evaluation_metrics
 from prompting.precision import check_precision, needs_scaler
 from trainers.checkpoint import FOLDER, PromptCheckpoints
-from trainers.metrics import evaluation_metrics
 from trainers.results import recorded_config, write_results
 
 logger = logging.getLogger("dassl")
@@ -55,6 +55,7 @@ class PromptTrainer(PromptCheckpoints, TrainerX):
     requires_training: bool = True  # whether there is anything to train
     command: Sequence[str] | None = None  # what was called, for results.json; None: sys.argv
     seeds: Sequence[int] = ()  # of the runs that are stepped in this process, where several are
+    _confidences: list[Tensor] | None = None  # of the images evaluated so far
 
     @property
     def options(self) -> CfgNode:
@@ -234,7 +235,7 @@ class PromptTrainer(PromptCheckpoints, TrainerX):
         The final evaluation names no split and takes TEST.SPLIT; `best_val` asks for "val".
         """
         start = time.monotonic()
-        self._confidences: list[Tensor] = []
+        self._confidences = []
         with self.model.fixed_text():
             accuracy = super().test(split)
         if split is None:
@@ -243,9 +244,10 @@ class PromptTrainer(PromptCheckpoints, TrainerX):
         return accuracy
 
     def model_inference(self, input: Tensor) -> Tensor:
-        """Return the logits (B, C) of images, and keep how sure they are for the metrics."""
+        """Return the logits (B, C) of images; an evaluation keeps how sure it is."""
         logits = self.model(input)
-        self._confidences.append(logits.float().softmax(dim=1).amax(dim=1))
+        if self._confidences is not None:
+            self._confidences.append(logits.float().softmax(dim=1).amax(dim=1))
         return logits
 
     def metrics(self) -> dict:
@@ -257,6 +259,7 @@ class PromptTrainer(PromptCheckpoints, TrainerX):
     def facts(self, evaluation_seconds: float) -> dict:
         """Return what `results.json` tells of this run, just evaluated on TEST.SPLIT."""
         cfg, dataset = self.cfg, self.dm.dataset
+        test_only = getattr(dataset, "test_only", False)  # upstream's data sets do not say
         trained = hasattr(self, "time_start")
         correct, total = int(self.evaluator._correct), int(self.evaluator._total)
         training = self._training_seconds() - evaluation_seconds if trained else 0.0
@@ -273,7 +276,7 @@ class PromptTrainer(PromptCheckpoints, TrainerX):
             **self.metrics(),
             "classes": self.num_classes,
             "split_source": getattr(dataset, "split_source", None),
-            "training_images": len(dataset.train_x),
+            "training_images": 0 if test_only else len(dataset.train_x),
             "epochs": cfg.OPTIM.MAX_EPOCH if trained else 0,
             "evaluated_checkpoint": self.loaded,
             "trainable_parameters": self.trainable_parameters,

@@ -1,13 +1,11 @@
 """TCP: class-aware prompts made from the frozen text features (arXiv 2311.18231)."""
 
 import torch
-from clip.model import QuickGELU
 from dassl.engine import TRAINER_REGISTRY
-from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from prompting import Backbone, Context, PromptedCLIP, frozen_text_features
-from prompting.layers import linear
+from prompting import Backbone, PromptedCLIP, frozen_text_features
+from prompting.class_aware import ClassAwarePrompts
 from prompting.templates import TCP_ENDINGS, TCP_TEMPLATES
 from trainers.kgcoop import KgCoOp
 
@@ -15,35 +13,6 @@ from trainers.kgcoop import KgCoOp
 def add_config(cfg: CfgNode) -> None:
     """Add a key of ours to TRAINER.COOP, which TCP's code base uses for the other options too."""
     cfg.TRAINER.COOP.TCP_LAYER = 9  # where the class-aware prompts enter; fixed in TCP's code
-
-
-class ClassAwarePrompts(Context):
-    """A context (T, d) in layer 1, and in a deeper layer prompts (C, T, d) made of text features.
-
-    Args:
-        initial: the context.
-        layer: the deeper layer, 2 or more.
-        frozen_text: normalised features (C, D) of the classes; they are not saved.
-    """
-
-    def __init__(
-        self, initial: Tensor, layer: int, frozen_text: Tensor, generator: torch.Generator
-    ) -> None:
-        super().__init__(initial)
-        tokens, width = initial.shape
-        joint = frozen_text.shape[1]
-        self.between = layer - 2
-        self.register_buffer("frozen_text", frozen_text, persistent=False)
-        self.meta_net = nn.Sequential(
-            linear(joint, joint // 4, generator),
-            QuickGELU(),
-            linear(joint // 4, tokens * width, generator),
-        )
-
-    def forward(self) -> tuple[tuple[Tensor | None, ...], tuple[Tensor, ...]]:
-        """Return the text prompts of layers 1 to `layer`, and no vision prompts."""
-        deep = self.meta_net(self.frozen_text).view(-1, *self.ctx.shape)
-        return (self.ctx, *[None] * self.between, deep), ()
 
 
 @TRAINER_REGISTRY.register()
@@ -63,6 +32,7 @@ class TCP(KgCoOp):
         template = f"{words} {self._ending()}"
         model = PromptedCLIP(self.backbone, prompt_learner.to(self.device), classnames, template)
         model.frozen_text = prompt_learner.frozen_text
+        model.templates = self.frozen_templates()
         return model
 
     def _ending(self) -> str:

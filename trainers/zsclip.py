@@ -6,7 +6,7 @@ import torch
 from dassl.engine import TRAINER_REGISTRY
 from yacs.config import CfgNode
 
-from prompting import NoPrompts, PromptedCLIP, frozen_text_features
+from prompting import NoPrompts, PromptedCLIP
 from prompting.templates import IMAGENET_TEMPLATES_SELECT, template_for
 from trainers.base import PromptTrainer
 
@@ -62,5 +62,5 @@ class ZeroshotCLIP2(ZeroshotCLIP):
         templates = IMAGENET_TEMPLATES_SELECT
         if self.options.TEMPLATE or self.cfg.DATASET.NAME != "ImageNet":
             templates = (*templates, self.template())
-        model.fix_text(frozen_text_features(self.backbone, classnames, templates, normalize=True))
+        model.fix_ensemble(templates)
         return model

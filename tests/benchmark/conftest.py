@@ -8,7 +8,7 @@ import torch
 
 from benchmark.plan import Run
 from experiment.cli import expected
-from trainers.metrics import evaluation_metrics
+from prompting.metrics import evaluation_metrics
 
 TINY = """
 title: "Tiny"

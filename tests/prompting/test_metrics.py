@@ -7,7 +7,7 @@ import pytest
 import torch
 from dassl.evaluation.evaluator import macro_f1 as engine_macro_f1
 
-from trainers.metrics import (
+from prompting.metrics import (
     calibration_error,
     confusion,
     equal_mass,
