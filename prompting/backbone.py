@@ -30,7 +30,7 @@ from prompting.precision import WEIGHT_DTYPES, cast_matrices, check_precision
 from prompting.preprocess import ImageSettings, image_transform
 from prompting.tokenizer import CLIP_TOKENIZER, Tokenizer
 from prompting.towers import image_tower, resolution, text_tower
-from prompting.weight_files import read_state
+from prompting.weight_files import is_torchscript, read_state
 from prompting.weights import VOCABULARY, clip_weights
 
 logger = logging.getLogger(__name__)
@@ -188,9 +188,13 @@ def _load(name: str, trust: bool, architecture: Architecture) -> CLIP:
         return _build(state, name, architecture)
     if path.is_file():
         state = _read(path, trust)
-        if not architecture.activation and not _is_published(path):
+        # Read without trust, an archive is OpenAI's.
+        published = is_torchscript(path) and (not trust or _is_published(path))
+        if not architecture.activation and not published:
             logger.warning(UNKNOWN_ORIGIN, path, architecture)
         return _build(state, str(path), architecture)
+    if path.is_dir():
+        raise ValueError(f'Backbone "{name}" is a folder: pass the file of weights in it.')
     raise ValueError(
         f'Backbone "{name}" is neither a file nor a known name: choose "{DEMO}", '
         f"{', '.join(clip.available_models())}, or the path of a CLIP file."

@@ -92,13 +92,14 @@ def find(name: str, activation: str = "") -> Source:
     """
     open_clip = _package()
     architecture, _, rest = name.removeprefix(PREFIX).partition("/")
-    config = open_clip.get_model_config(architecture)
-    if config is None:
-        near = difflib.get_close_matches(architecture, open_clip.list_models(), n=3, cutoff=0.0)
+    known = open_clip.list_models()
+    if architecture not in known:
+        near = difflib.get_close_matches(architecture, known, n=3, cutoff=0.0)
         raise ValueError(
             f'Backbone "{name}": open_clip has no architecture "{architecture}"; the nearest are '
             f"{', '.join(near)}. Expected {PREFIX}ARCHITECTURE/TAG or {PREFIX}ARCHITECTURE/FILE."
         )
+    config = open_clip.get_model_config(architecture)
     for piece, what in REFUSED:
         if piece in config or piece in config["text_cfg"]:
             raise ValueError(
@@ -112,12 +113,12 @@ def find(name: str, activation: str = "") -> Source:
             f'Backbone "{name}": "{rest}" is neither a file nor weights of {architecture}: choose '
             f"{', '.join(tags) or 'a file'}."
         )
-    known = [open_clip.get_pretrained_cfg(architecture, tag) for tag in tags]
+    published = [open_clip.get_pretrained_cfg(architecture, tag) for tag in tags]
     tag = rest if pretrained else ""
     own = open_clip.get_pretrained_cfg(architecture, tag) if tag else {}
     quick = own.get("quick_gelu", config.get("quick_gelu", False))
     config["quick_gelu"] = activation == "quick_gelu" if activation else quick
-    return Source(name, architecture, config, tag, path, _settings([own] if tag else known))
+    return Source(name, architecture, config, tag, path, _settings([own] if tag else published))
 
 
 def _settings(known: list[Mapping[str, Any]]) -> ImageSettings | None:

@@ -98,6 +98,7 @@ class ImageTower:
         """Return what enters the first layer, (B, L, d): the tower's own tokens."""
         visual = self.visual
         x = visual.conv1(images.type(self.dtype)).flatten(2).transpose(1, 2)  # (B, N, d)
+        # Not len(x), a number in a traced graph: an exported tower would take one batch size.
         x = torch.cat([visual.class_embedding.type(x.dtype).expand(x.shape[0], 1, -1), x], dim=1)
         return visual.ln_pre(x + visual.positional_embedding.type(x.dtype))
 

@@ -155,13 +155,13 @@ def pack(end: Tensor, source: Tensor, prefix: int) -> Packing:
         grid=first[:, None] + column.minimum(count[:, None] - 1),
         suffix=suffix,
         end=first + count - 1,
-        prefix_mask=causal_mask(prefix, 0),
-        suffix_mask=causal_mask(longest, prefix),
+        prefix_mask=_causal_mask(prefix, 0),
+        suffix_mask=_causal_mask(longest, prefix),
         source=packed,
         slots=(used[0], used[-1] + 1) if used else (1, 1),
     )
 
 
-def causal_mask(length: int, past: int) -> Tensor:
+def _causal_mask(length: int, past: int) -> Tensor:
     """Return (length, past + length): -inf above the diagonal that starts after `past` tokens."""
     return torch.full((length, past + length), float("-inf")).triu(past + 1)

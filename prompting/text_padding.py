@@ -13,7 +13,6 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
-from prompting.text_packing import causal_mask
 from prompting.transformer import attend
 
 
@@ -47,14 +46,16 @@ class Padding:
             query: (H, C L, d).
             key_value: (H, C L, 2 d).
         """
-        mixed = attend(self._lay_out(query), self._lay_out(key_value), heads, self.mask)
+        mask = None if self.mask is None else self.mask.to(query.dtype)
+        mixed = attend(self._lay_out(query), self._lay_out(key_value), heads, mask)
         return mixed.reshape(query.shape)
 
     def attend_at_ends(self, query: Tensor, key_value: Tensor, heads: int) -> Tensor:
         """Do the same for the tokens that are read: (H, C, d) of query (H, C, d)."""
         mask = self.mask
         if mask is not None:
-            mask = mask[self.column[self.end]][:, None, None].repeat(query.shape[0], 1, 1, 1)
+            rows = mask[self.column[self.end]].to(query.dtype)
+            mask = rows[:, None, None].repeat(query.shape[0], 1, 1, 1)
         mixed = attend(query.flatten(0, 1)[:, None], self._lay_out(key_value), heads, mask)
         return mixed.reshape(query.shape)
 
@@ -97,5 +98,5 @@ def pad(end: Tensor, source: Tensor, causal: bool) -> Padding:
     count, length = source.shape
     index = torch.arange(count * length)
     first = torch.arange(count) * length
-    mask = causal_mask(length, 0) if causal else None
+    mask = torch.full((length, length), float("-inf")).triu(1) if causal else None
     return Padding(index // length, index % length, first + end, source, mask)

@@ -15,6 +15,8 @@ from torch import Tensor
 
 from prompting.weights import find_state
 
+LFS = b"version https://git-lfs"  # begins the small file that stands for a large one
+
 
 def read_state(path: Path, check_archive: Callable[[Path], None]) -> dict[str, Tensor]:
     """Return the state dict in a file, without the wrappers that tools put around it.
@@ -25,7 +27,12 @@ def read_state(path: Path, check_archive: Callable[[Path], None]) -> dict[str, T
     Raises:
         ValueError: the file cannot be read safely, or holds several state dicts.
     """
-    archive = _is_torchscript(path)
+    with path.open("rb") as file:
+        if file.read(len(LFS)) == LFS:
+            raise ValueError(
+                f"{path} is a pointer of Git LFS and not the weights: fetch these by git lfs pull."
+            )
+    archive = is_torchscript(path)
     if archive:
         check_archive(path)
     try:
@@ -46,7 +53,7 @@ def read_state(path: Path, check_archive: Callable[[Path], None]) -> dict[str, T
     return find_state(content, str(path))
 
 
-def _is_torchscript(path: Path) -> bool:
+def is_torchscript(path: Path) -> bool:
     """Return whether a file is a TorchScript archive, as PyTorch tells it from torch.save's."""
     if path.suffix == ".safetensors" or not zipfile.is_zipfile(path):
         return False

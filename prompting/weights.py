@@ -107,7 +107,7 @@ def check_numbers(weights: Mapping[str, Tensor], source: str) -> None:
     for key, value in weights.items():
         if value.dtype == torch.int64:  # counts and indices
             continue
-        if not value.is_floating_point():
+        if not value.is_floating_point() or value.element_size() == 1:
             raise ValueError(
                 f"{source} holds {key} in {value.dtype}: quantised weights are not read, pass "
                 "those in fp32, fp16 or bf16."

@@ -43,8 +43,6 @@ KEYS = {
     "std": ("INIT_STD",),
 }
 
-BACKBONE_KEYS = ("TRUST", "ACTIVATION", "HEAD_WIDTHS")  # arguments of load_backbone
-
 
 class PromptTrainer(PromptCheckpoints, TrainerX):
     """Trains the prompts of a frozen CLIP.
@@ -77,10 +75,11 @@ class PromptTrainer(PromptCheckpoints, TrainerX):
         """Load the frozen CLIP of a configuration, to the device of the run."""
         cuda = torch.cuda.is_available() and cfg.USE_CUDA
         node = cfg.MODEL.BACKBONE
-        # Upstream's configuration has no such keys.
-        options = {key.lower(): node[key] for key in BACKBONE_KEYS if key in node}
+        # Upstream's configuration has none of these keys.
+        keys = [key for key in ("TRUST", "ACTIVATION", "HEAD_WIDTHS") if key in node]
         device = torch.device("cuda" if cuda else "cpu")
         try:
+            options = {key.lower(): node[key] for key in keys}
             return load_backbone(node.NAME, cfg.TRAINER[cls.node].PREC, device, **options)
         except ArgumentError as error:
             key = f"MODEL.BACKBONE.{error.argument.upper()}"

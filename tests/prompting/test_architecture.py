@@ -1,3 +1,4 @@
+import hashlib
 import logging
 
 import clip
@@ -8,6 +9,7 @@ from torch import nn
 from prompting import encode_image, encode_texts, load_backbone
 from prompting.architecture import Architecture
 from tests.conftest import build_clip
+from tests.prompting.test_backbone import save_torchscript
 
 TEXTS = ["a photo of a cat.", "a photo of a striped red star."]
 
@@ -65,8 +67,11 @@ def test_unknown_weights_are_warned_about_unless_it_is_said(tmp_path, monkeypatc
     with caplog.at_level(logging.WARNING):
         load_backbone(str(path), activation="quick_gelu")
         load_backbone("demo")
-        monkeypatch.setattr("prompting.backbone._is_published", lambda _: True)
-        load_backbone(str(path))
+        archive = tmp_path / "archive.pt"
+        save_torchscript(build_clip(layers=1).state_dict(), archive)
+        sha256 = hashlib.sha256(archive.read_bytes()).hexdigest()
+        monkeypatch.setattr("prompting.backbone.OPENAI_URLS", {"": f"https://{sha256}/x.pt"})
+        load_backbone(str(archive))
     assert not caplog.text
 
 

@@ -153,6 +153,7 @@ def test_the_activation_is_that_of_the_weights(open_clip_name, tmp_path):
 
 REFUSED = {
     "tiny-gelu-2/x": 'has no architecture "tiny-gelu-2"; the nearest are tiny-gelu, ',
+    "hf-hub:someone/a-model": 'has no architecture "hf-hub:someone"',
     "tiny-gelu": '"" is neither a file nor weights of tiny-gelu: choose a file',
     "ViT-B-16/laion": '"laion" is neither a file nor weights of ViT-B-16: choose .*datacomp',
     "coca_ViT-B-32/x": "coca_ViT-B-32 is a CoCa, with a decoder, which takes no prompts here",

@@ -120,6 +120,8 @@ REFUSED = {
     "the scale itself": (changed("logit_scale", torch.exp), "logit_scale of .*its logarithm"),
     "NaN": (changed(WEIGHT, lambda w: w / 0), f"infinite values or NaN in {WEIGHT}: it is damaged"),
     "quantised": (changed(WEIGHT, torch.Tensor.char), f"{WEIGHT} in torch.int8: quantised"),
+    "quantised to float8": (changed(WEIGHT, lambda w: w.to(torch.float8_e4m3fn)),
+                            f"{WEIGHT} in torch.float8_e4m3fn: quantised"),
     "another vocabulary": (changed("token_embedding.weight", lambda w: w[:32000]),
                            "has 32000 tokens, and CLIP's tokenizer 49408"),
     "no square": (changed("visual.positional_embedding", lambda w: w[:13]),
@@ -153,3 +155,12 @@ def test_a_resnet_has_heads_of_64(load):
     state = CLIP(64, 32, (1, 1, 1, 1), 64, None, 77, 49408, 64, 1, 1).state_dict()
     with pytest.raises(ValueError, match="has a ResNet image tower: its heads are 64 wide"):
         load(state, head_widths=(64, 32))
+
+
+def test_what_stands_for_a_file(tmp_path):
+    pointer = tmp_path / "weights.pth"
+    pointer.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n")
+    with pytest.raises(ValueError, match="is a pointer of Git LFS .*fetch these by git lfs pull"):
+        load_backbone(str(pointer))
+    with pytest.raises(ValueError, match="is a folder: pass the file of weights in it"):
+        load_backbone(str(tmp_path))
