@@ -123,7 +123,7 @@ class MultiSeed:
         self._graph = CUDAGraphStep(self.trainers[0].cfg.TRAIN.CUDA_GRAPH)
         self._check_data()
         for trainer in self.trainers:
-            trainer.seeds = self.seeds
+            trainer.seeds, trainer._graph = self.seeds, self._graph
 
     def _check_data(self) -> None:
         datasets = [trainer.dm.dataset for trainer in self.trainers]

@@ -223,6 +223,13 @@ class PromptTrainer(PromptCheckpoints, TrainerX):
 
     # Evaluation
 
+    def after_train(self) -> None:
+        """Give back what steps held on the GPU: the evaluation needs it."""
+        self._graph.free()
+        if self.optim is not None:
+            self.optim.zero_grad()  # the last gradients lie in the graph's memory
+        super().after_train()
+
     def test(self, split: str | None = None) -> float:
         """Evaluate with the text encoded once; after the final evaluation write `results.json`.
 
@@ -260,6 +267,7 @@ class PromptTrainer(PromptCheckpoints, TrainerX):
             "trainable_parameters": self.trainable_parameters,
             "backbone": {"name": self.backbone.name, "sha256": self.backbone.sha256},
             "precision": self.options.PREC,
+            "cuda_graph": {"used": self._graph.used, "reason": self._graph.reason},
             "seconds": {"training": training, "evaluation": evaluation_seconds},
             "command": list(sys.argv if self.command is None else self.command),
             "config": yaml.safe_load(cfg.dump()),
