@@ -21,7 +21,7 @@ with warnings.catch_warnings():
 from clip.clip import _MODELS as OPENAI_URLS
 from clip.model import CLIP, VisionTransformer, build_model
 
-from prompting.precision import WEIGHT_DTYPES, cast_matrices, check_precision
+from prompting.precision import WEIGHT_DTYPES, cast_matrices, settle_precision
 from prompting.preprocess import image_transform
 
 CACHE = Path.home() / ".cache" / "clip"  # where the `clip` package keeps its downloads
@@ -95,7 +95,7 @@ def load_backbone(
     Raises:
         ValueError: an unknown name or precision, a file that holds no CLIP or is not trusted.
     """
-    check_precision(precision)
+    precision = settle_precision(precision, torch.device(device))
     shared, key = _shared.get(), (name, precision, torch.device(device), trust)
     if shared is None:
         return _load_backbone(*key)

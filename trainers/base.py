@@ -120,7 +120,7 @@ class PromptTrainer(PromptCheckpoints, TrainerX):
         if self.trainable_parameters:
             self.optim = build_optimizer(prompt_learner, cfg.OPTIM)
             self.sched = build_lr_scheduler(self.optim, cfg.OPTIM)
-        if needs_scaler(self.options.PREC, self.device):
+        if needs_scaler(self.backbone.precision, self.device):
             self.scaler = torch.amp.GradScaler("cuda")
         # Upstream's configuration has no such key.
         self._graph = CUDAGraphStep(cfg.TRAIN.get("CUDA_GRAPH", True))
@@ -266,7 +266,7 @@ class PromptTrainer(PromptCheckpoints, TrainerX):
             "evaluated_checkpoint": self.loaded,
             "trainable_parameters": self.trainable_parameters,
             "backbone": {"name": self.backbone.name, "sha256": self.backbone.sha256},
-            "precision": self.options.PREC,
+            "precision": self.backbone.precision,
             "cuda_graph": {"used": self._graph.used, "reason": self._graph.reason},
             "seconds": {"training": training, "evaluation": evaluation_seconds},
             "command": list(sys.argv if self.command is None else self.command),
