@@ -24,8 +24,9 @@ class DatasetWrapper(Dataset):
 
     A sample is a dict: ``img`` (3, H, W) float, ``label``, ``domain``, ``impath``, ``index``.
     Where the index carries the epoch's seed, as it does on its way to a worker process, the
-    augmentation depends on both alone, not on the number of workers or on earlier samples. Training images may be kept decoded, see
-    ``ImageCache``; loaders from ``build_data_loader`` fill ``images``.
+    augmentation depends on both alone, not on the number of workers or on earlier samples.
+    Training images may be kept decoded, see ``ImageCache``; loaders from ``build_data_loader``
+    fill ``images``.
 
     Args:
         cfg: DATALOADER.K_TRANSFORMS makes ``img`` a list of that many draws (training only),
