@@ -243,6 +243,14 @@ class PromptTrainer(PromptCheckpoints, TrainerX):
             write_results(Path(self.cfg.OUTPUT_DIR), facts, self.device)
         return accuracy
 
+    def parse_batch_test(self, batch: Mapping) -> tuple[Tensor, Tensor]:
+        """Return the images on the device, and the labels where they are: see below."""
+        return batch["img"].to(self.device, non_blocking=True), batch["label"]
+
+    def model_inference(self, input: Tensor) -> Tensor:
+        """Return the logits (B, C) on the CPU: one wait per batch, and none in the evaluator."""
+        return self.model(input).cpu()
+
     def facts(self, evaluation_seconds: float) -> dict:
         """Return what `results.json` tells of this run, just evaluated on TEST.SPLIT."""
         cfg, dataset = self.cfg, self.dm.dataset
