@@ -12,13 +12,13 @@ is computed.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 
-import clip
 import torch
 from clip.model import CLIP
 from torch import Tensor
 
 from prompting.errors import ArgumentError
 from prompting.text_packing import Packing, pack
+from prompting.word_tokens import tokens_of
 from prompting.transformer import run_block
 
 CONTEXT_LENGTH = 77
@@ -62,7 +62,7 @@ def tokenize(texts: Sequence[str], prompt: int = 0) -> TokenizedPrompts:
     """
     if not texts:
         raise ValueError("There is no text to tokenise: the list of class names is empty.")
-    tokens = clip.tokenize(list(texts), context_length=MEASURED_LENGTH, truncate=True)
+    tokens = tokens_of(texts, MEASURED_LENGTH)
     end = tokens.argmax(dim=1)  # [EOT] has the highest number of all tokens
     for text, position in zip(texts, end.tolist(), strict=True):
         length = position - 1
