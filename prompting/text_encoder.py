@@ -18,8 +18,8 @@ from torch import Tensor
 
 from prompting.errors import ArgumentError
 from prompting.text_packing import Packing, pack
-from prompting.word_tokens import tokens_of
 from prompting.transformer import run_block
+from prompting.word_tokens import tokens_of
 
 CONTEXT_LENGTH = 77
 MEASURED_LENGTH = 512  # texts are tokenised up to here, so that an error can name their length

@@ -9,9 +9,9 @@ from prompting.templates import CUSTOM_TEMPLATES, IMAGENET_TEMPLATES, TCP_ENDING
 from prompting.word_tokens import tokens_of
 
 NAMES = [
-    "cat", "St. John's wort", "C++", "black & white", "AT&amp;T", "caf\u00e9", "2012 Fiat 500e (EV)",
+    "cat", "St. John's wort", "C++", "black & white", "AT&amp;T", "caf\u00e9", "500e (EV)",
     "Mercedes-Benz 300-Class", "tab\tname", "two  spaces", "dog 's", "x.", "'s", "<|endoftext|>",
-    "\u201ccurly\u201d", "sch\u00c3\u00b6n", "\u4e2d\u6587", "a\x1b[31mb", "DOG", "100%", "__init__",
+    "\u201ccurly\u201d", "sch\u00c3\u00b6n", "\u4e2d\u6587", "a\x1b[31mb", "DOG", "100%", "__x__",
 ]  # fmt: skip
 
 
