@@ -91,20 +91,20 @@ class CUDAGraphStep:
             # So it is with amp until the gradient scaler has found its scale. NaN proves nothing.
             self.reason = "no step had finite gradients"
             return expected
-        noise = _difference(function(*inputs), expected)
+        noise = difference(function(*inputs), expected)
         allowed = min(max(TOLERANCE, NOISE * noise), LARGEST)
         self.inputs = tuple(i.clone() for i in inputs)
         try:
             self.replay = self.record(function)
-            difference = _difference(self._replay(inputs), expected)
+            apart = difference(self._replay(inputs), expected)
         except RuntimeError as error:  # whatever CUDA does not record
             self.reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         else:
-            if difference <= allowed:
+            if apart <= allowed:
                 self.used, self.reason = True, ""
-                logger.info("Steps run as a CUDA graph (difference %.1e)", difference)
+                logger.info("Steps run as a CUDA graph (difference %.1e)", apart)
                 return expected
-            self.reason = f"its results differ by {difference:.1e}, two steps by {noise:.1e}"
+            self.reason = f"its results differ by {apart:.1e}, two steps by {noise:.1e}"
         self.given_up = True
         self.free()
         logger.warning("Steps do not run as a CUDA graph: %s", self.reason)
@@ -121,7 +121,7 @@ def _parts(outputs: Outputs) -> list[Tensor]:
     return [part for part in (outputs[0], *outputs[1]) if part is not None and part.numel()]
 
 
-def _difference(found: Outputs, expected: Outputs) -> float:
+def difference(found: Outputs, expected: Outputs) -> float:
     """Return the largest difference of two results: of a value, or of a gradient by its norm.
 
     Both are relative. Values are compared one by one: in a norm an accuracy of 100 hides a loss.

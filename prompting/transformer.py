@@ -5,6 +5,8 @@ which tokens are kept are ours.
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
+from weakref import WeakKeyDictionary
 
 import torch
 import torch.nn.functional as F
@@ -21,7 +23,7 @@ def attend(query: Tensor, key_value: Tensor, heads: int, mask: Tensor | None = N
     Args:
         query: (B, N, d).
         key_value: (B, L, 2 d), the keys in front of the values.
-        mask: additive, (N, L) or (B, 1, N, L), or None to attend everywhere.
+        mask: additive, (N, L) or (B, 1, N, L), in the query's dtype; None to attend everywhere.
     """
     parts = (query, *key_value.chunk(2, dim=-1))
     query, key, value = (part.unflatten(-1, (heads, -1)).transpose(1, 2) for part in parts)
@@ -48,8 +50,8 @@ def run_block(
     Returns:
         (B, N, d).
     """
-    attention, width = block.attn, x.shape[-1]
-    weight, bias = attention.in_proj_weight, attention.in_proj_bias
+    w, width = _weights(block, x.device.type), x.shape[-1]
+    weight, bias = w.in_weight, w.in_bias
     normed = block.ln_1(x)
     if needed is None:
         query, key_value = F.linear(normed, weight, bias).split((width, 2 * width), dim=-1)
@@ -57,24 +59,62 @@ def run_block(
         key_value = F.linear(normed, weight[width:], bias[width:])
         x, normed = needed(x), needed(normed)
         query = F.linear(normed, weight[:width], bias[:width])
-    x = x + attention.out_proj(attend(query, key_value, attention.num_heads))
-    x = x + _mlp(block.mlp, block.ln_2(x))
+    x = x + F.linear(attend(query, key_value, block.attn.num_heads), w.out_weight, w.out_bias)
+    x = x + _mlp(w, block.ln_2(x))
     return x if adapter is None else x + adapter(normed)
 
 
-def _mlp(mlp: nn.Module, x: Tensor) -> Tensor:
+class _Weights(NamedTuple):
+    """What a block's products take: of attention, and of the MLP's two layers."""
+
+    in_weight: Tensor
+    in_bias: Tensor
+    out_weight: Tensor
+    out_bias: Tensor
+    fc_weight: Tensor
+    fc_bias: Tensor  # times GELU_SLOPE
+    proj_weight: Tensor
+    proj_bias: Tensor
+
+
+_prepared: WeakKeyDictionary[nn.Module, tuple[tuple, _Weights]] = WeakKeyDictionary()
+
+
+def _weights(block: nn.Module, device: str) -> _Weights:
+    """Return a block's weights; of a frozen block those that were prepared at its first use.
+
+    Autocast casts a frozen weight whenever it is used, which for all of CLIP's are several hundred
+    kernels a step. Here it finds them cast.
+    """
+    attention, layers = block.attn, (block.attn.out_proj, block.mlp.c_fc, block.mlp.c_proj)
+    own = [attention.in_proj_weight, attention.in_proj_bias]
+    own += [parameter for layer in layers for parameter in (layer.weight, layer.bias)]
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else own[0].dtype
+    if any(parameter.requires_grad or parameter.is_inference() for parameter in own):
+        return _prepare(own, own[0].dtype)
+    key = (dtype, *((p.dtype, p.device, p._version) for p in own))
+    if block not in _prepared or _prepared[block][0] != key:
+        with torch.inference_mode(False):  # or no later step could take a gradient through them
+            _prepared[block] = key, _prepare(own, dtype)
+    return _prepared[block][1]
+
+
+def _prepare(own: list[Tensor], dtype: torch.dtype) -> _Weights:
+    weights = _Weights(*own)
+    weights = weights._replace(fc_bias=GELU_SLOPE * weights.fc_bias)
+    return _Weights(*(weight.to(dtype) for weight in weights))
+
+
+def _mlp(w: _Weights, x: Tensor) -> Tensor:
     """Apply the block's MLP; x sigmoid(a x) is silu(a x) / a, and the products take a."""
-    inner = torch.addmm(
-        GELU_SLOPE * mlp.c_fc.bias, x.flatten(0, -2), mlp.c_fc.weight.T, alpha=GELU_SLOPE
-    )
-    outer = torch.addmm(mlp.c_proj.bias, F.silu(inner), mlp.c_proj.weight.T, alpha=1 / GELU_SLOPE)
+    inner = torch.addmm(w.fc_bias, x.flatten(0, -2), w.fc_weight.T, alpha=GELU_SLOPE)
+    outer = torch.addmm(w.proj_bias, F.silu(inner), w.proj_weight.T, alpha=1 / GELU_SLOPE)
     return outer.view(x.shape)
 
 
 def _mix(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
     """Return the attention of (B, heads, tokens, d / heads)."""
     if query.is_cuda:
-        mask = None if mask is None else mask.to(query.dtype)
         return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
     # On a CPU the fused kernel's backward pass is several times slower at these lengths.
     scores = query * query.shape[-1] ** -0.5 @ key.transpose(-2, -1)

@@ -29,17 +29,36 @@ def build(tmp_path, tiny_file, tiny_root):
     return call
 
 
-@pytest.mark.parametrize("precision", ["fp32", "amp", "bf16"])
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    ("method", "precision"),
+    [*((method, "amp") for method in METHODS), ("MMLoP", "fp32"), ("MMLoP", "bf16")],
+)
 def test_a_forward_pass_waits_for_nothing(build, monkeypatch, method, precision):
     trainer = build(method, precision)
+    mode, first, second = to_fake_gpu(trainer, monkeypatch), Launches(), Launches()
+    for launches in (first, second):
+        with mode, launches:
+            images = torch.empty(4, 3, 32, 32, device=CUDA)
+            labels = torch.empty(4, device=CUDA, dtype=torch.long)
+            if trainer.requires_training:
+                terms, logits = trainer.loss_terms(images, labels)
+                assert trainer.values(terms, logits, labels).device == logits.device == CUDA
+            else:
+                assert trainer.model(images).device == CUDA
+        assert launches.counts and not launches.copies
+    # Weights, masks and slots are prepared in the first pass: of 9 blocks or more, 8 weights each.
+    saved = first.counts["_to_copy.default"] - second.counts["_to_copy.default"]
+    assert saved >= 8 * 9 if precision == "amp" else saved <= 3
+    print(f"launches: {method} {precision} {sum(second.counts.values())}")
+
+
+def test_a_test_batch_waits_once(build, monkeypatch):
+    """For its logits; the labels stay on the CPU, where the evaluator counts."""
+    trainer = build("CoOp", "fp32")
     mode, launches = to_fake_gpu(trainer, monkeypatch), Launches()
     with mode, launches:
-        images, labels = torch.empty(4, 3, 32, 32, device=CUDA), torch.empty(4, device=CUDA).long()
-        if trainer.requires_training:
-            terms, logits = trainer.loss_terms(images, labels)
-            assert trainer.values(terms, logits, labels).device == logits.device == CUDA
-        else:
-            assert trainer.model(images).is_cuda
-    print(method, precision, sum(launches.counts.values()), launches.counts.most_common(40))
-    assert launches.counts and not launches.copies
+        batch = {"img": torch.empty(4, 3, 32, 32), "label": torch.empty(4, dtype=torch.long)}
+        images, labels = trainer.parse_batch_test(batch)
+        logits = trainer.model_inference(images)
+    assert images.device == CUDA and logits.device == labels.device == torch.device("cpu")
+    assert len(launches.copies) == 2  # the images to the GPU, without waiting, and the logits back
