@@ -50,19 +50,23 @@ def routing(machine: Machine) -> Checks:
         cwd=ROOT,
         env=environment,
         stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
     )
-    status = process.wait()
+    errors = process.communicate()[1].strip()
     seen = {p.name: json.loads(p.read_text()) for p in notes.iterdir()}
     seen.pop(str(process.pid), None)  # the command itself sees all
     devices = [json.loads(p.read_text())["device"] for p in machine.scratch.rglob("results.json")]
-    passed = status == 0 and set(seen.values()) == set(gpus) and len(devices) == 2
-    yield Check("--gpus", passed, {"asked": gpus, "seen at the start": seen, "devices": devices})
+    found = {"asked": gpus, "seen at the start": seen, "devices": devices}
+    found |= {"errors": errors[-300:]} if process.returncode else {}
+    passed = not process.returncode and set(seen.values()) == set(gpus) and len(devices) == 2
+    yield Check("--gpus", passed, found)
 
 
 def _protocol(output: Path, seeds: str, *words: str) -> list[str]:
     command = [sys.executable, "-m", "benchmark.run", "base2new", "--root", "demo"]
-    command += ["--output", str(output), "--seeds", seeds, "--shots", "1", "--only", "train"]
-    return [*command, *words, "OPTIM.MAX_EPOCH", "1"]
+    command += ["--output", str(output), "--seeds", seeds, "--only", "train"]
+    return [*command, *words, "OPTIM.MAX_EPOCH", "1", "DATASET.NUM_SHOTS", "1"]
 
 
 def runs(machine: Machine) -> Checks:
@@ -132,8 +136,9 @@ def _together(machine: Machine) -> Check:
     """Compare three seeds stepped together with the same three apart."""
     for name, words in (("together", ("--together",)), ("apart", ())):
         command = _protocol(machine.scratch / name, "1,2,3", "--jobs", "1", *words)
-        if subprocess.run(command, cwd=ROOT, stdout=subprocess.DEVNULL).returncode:
-            return Check("three seeds together", False, {"failed": name})
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        if done.returncode:
+            return Check("three seeds together", False, {name: done.stderr.strip()[-300:]})
     folders = sorted(path.parent for path in (machine.scratch / "apart").rglob("results.json"))
     names = [str(folder.relative_to(machine.scratch)) for folder in folders]
     apart = [_apart(machine, name.replace("apart", "together", 1), name) for name in names]
