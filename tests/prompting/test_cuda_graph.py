@@ -277,19 +277,6 @@ def test_switched_off_it_calls_the_function():
     assert step.inputs is None and function.count == 2
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_a_cuda_graph_gives_what_the_function_gives(warnings):
-    function = Calls()
-    function.weight = function.weight.cuda()
-    step = CUDAGraphStep()
-    for _ in range(3):
-        x, y = torch.randn(3).cuda(), torch.randn(2).cuda()
-        values, (first, _) = step(function, x, y)
-        torch.testing.assert_close(values, function.weight * x.sum())
-        torch.testing.assert_close(first, x * y.sum())
-    assert step.replay is not None
-
-
 @pytest.mark.parametrize("trainer", ["MMLoP", "PromptSRC", "ProGrad"])
 def test_a_run_by_graph_learns_the_same_prompts(run, tmp_path, monkeypatch, trainer):
     pairs = ("TRAINER.COOP.N_CTX", "4") if trainer == "ProGrad" else ()
