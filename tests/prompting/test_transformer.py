@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 
+from prompting.precision import cast_matrices
 from prompting.transformer import _weights, run_block
 from tests.conftest import build_clip
 
@@ -37,8 +38,8 @@ def test_changed_weights_are_prepared_again(block):
     changed = run_block(block, x)
     assert not torch.allclose(before, changed)
     assert torch.equal(changed, run_block(copy.deepcopy(block), x))
-    block.double()
-    assert run_block(block, x.double()).dtype == torch.float64
+    cast_matrices(block, torch.bfloat16)
+    assert run_block(block, x.bfloat16()).dtype == torch.bfloat16
 
 
 def test_trained_weights_have_gradients(block):
