@@ -78,8 +78,8 @@ class Member:
         """Let random state and log be this run's.
 
         Args:
-            steps: there is but one step to be finished. Where that draws nothing, and saves no
-                random state, it is left as it is: to swap it costs more than the rest of the step.
+            steps: there is only a step to finish. Where that neither draws numbers nor saves the
+                random state, the state is not swapped, because that is slow.
         """
         swaps = not (steps and self._only_steps())
         if swaps and self._random_state is not None:

@@ -77,7 +77,8 @@ class _Weights(NamedTuple):
     proj_bias: Tensor
 
 
-_prepared: WeakKeyDictionary[nn.Module, tuple[tuple, _Weights]] = WeakKeyDictionary()
+# By what they were made of: a CUDA graph reads those of its precision where they lie.
+_prepared: WeakKeyDictionary[nn.Module, dict[tuple, _Weights]] = WeakKeyDictionary()
 
 
 def _weights(block: nn.Module, device: str) -> _Weights:
@@ -93,10 +94,11 @@ def _weights(block: nn.Module, device: str) -> _Weights:
     if any(parameter.requires_grad or parameter.is_inference() for parameter in own):
         return _prepare(own, own[0].dtype)
     key = (dtype, *((p.dtype, p.device, p._version) for p in own))
-    if block not in _prepared or _prepared[block][0] != key:
+    kept = _prepared.setdefault(block, {})
+    if key not in kept:
         with torch.inference_mode(False):  # or no later step could take a gradient through them
-            _prepared[block] = key, _prepare(own, dtype)
-    return _prepared[block][1]
+            kept[key] = _prepare(own, dtype)
+    return kept[key]
 
 
 def _prepare(own: list[Tensor], dtype: torch.dtype) -> _Weights:

@@ -12,9 +12,9 @@ from torch.nn.utils.rnn import pad_sequence
 def tokens_of(texts: Sequence[str], longest: int) -> Tensor:
     """Return `clip.tokenize(texts, longest, truncate=True)` as wide as the longest text.
 
-    CLIP's tokeniser repairs, cleans and splits each text by itself; a thousand class names in sixty
-    templates take it longer than the towers take for them. No token spans a space, and plain ASCII
-    needs no repair, so of such texts each word is tokenised once.
+    CLIP's tokeniser repairs, cleans and splits each text by itself, and a thousand class names in
+    sixty templates are 60,000 texts of few words. No token spans a space, and plain ASCII needs no
+    repair, so of such texts each word is tokenised once.
     """
     encoder = clip.clip._tokenizer.encoder
     first, last = encoder["<|startoftext|>"], encoder["<|endoftext|>"]

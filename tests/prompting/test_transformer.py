@@ -21,6 +21,8 @@ def test_frozen_weights_are_prepared_once(block):
         cast = _weights(block, "cpu")
         assert cast is _weights(block, "cpu") and {w.dtype for w in cast} == {torch.bfloat16}
     assert {w.dtype for w in _weights(block, "cpu")} == {torch.float32}
+    with torch.autocast("cpu", torch.bfloat16):  # a graph may read them meanwhile
+        assert cast is _weights(block, "cpu")
 
 
 def test_autocast_finds_what_it_would_cast(block):
