@@ -21,7 +21,7 @@ INSIDE = ("environment", "compute", "capture", "recovery", "weights", "speed", "
 
 @pytest.fixture
 def run(tmp_path, monkeypatch):
-    """Run a section in this process, of two methods; train.py too."""
+    """Run a section in this process, of one method; train.py too."""
 
     def train(self, name, *words):
         output = ["--output-dir", str(self.scratch / name), "--trainer", "MMLoP", "--seed", "1"]
@@ -33,7 +33,7 @@ def run(tmp_path, monkeypatch):
         return [json.loads(line) for line in (tmp_path / "checks").read_text().splitlines()]
 
     monkeypatch.setenv("MMLOP_CACHE", "off")
-    monkeypatch.setattr(Machine, "methods", ["MMLoP", "ProGrad"])
+    monkeypatch.setattr(Machine, "methods", ["MMLoP"])
     monkeypatch.setattr(Machine, "train", train)
     monkeypatch.setattr(sections, "BATCHES", 2)
     return call

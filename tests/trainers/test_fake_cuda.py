@@ -15,7 +15,9 @@ METHODS = {"MMLoP": (), "ZeroshotCLIP": (), **TRAINERS}
 
 
 @pytest.fixture
-def build(tmp_path, tiny_file, tiny_root):
+def build(tmp_path, tmp_path_factory, tiny_file, tiny_root, monkeypatch):
+    monkeypatch.setenv("MMLOP_CACHE", str(tmp_path_factory.getbasetemp() / "fake"))
+
     def call(trainer, precision):
         node = TRAINER_REGISTRY.get(trainer).node
         args = cli.parse_args(
@@ -31,7 +33,7 @@ def build(tmp_path, tiny_file, tiny_root):
 
 @pytest.mark.parametrize(
     ("method", "precision"),
-    [*((method, "amp") for method in METHODS), ("MMLoP", "fp32"), ("MMLoP", "bf16")],
+    [*((method, "amp") for method in METHODS), ("CoOp", "fp32"), ("CoOp", "bf16")],
 )
 def test_a_forward_pass_waits_for_nothing(build, monkeypatch, method, precision):
     trainer = build(method, precision)
