@@ -66,7 +66,7 @@ def routing(machine: Machine) -> Checks:
 def _protocol(output: Path, seeds: str, *words: str) -> list[str]:
     command = [sys.executable, "-m", "benchmark.run", "base2new", "--root", "demo"]
     command += ["--output", str(output), "--seeds", seeds, "--only", "train"]
-    return [*command, *words, "OPTIM.MAX_EPOCH", "1", "DATASET.NUM_SHOTS", "1"]
+    return [*command, *words, "OPTIM.MAX_EPOCH", "2", "DATASET.NUM_SHOTS", "1"]
 
 
 def runs(machine: Machine) -> Checks:
@@ -139,10 +139,12 @@ def _together(machine: Machine) -> Check:
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
         if done.returncode:
             return Check("three seeds together", False, {name: done.stderr.strip()[-300:]})
-    folders = sorted(path.parent for path in (machine.scratch / "apart").rglob("results.json"))
-    names = [str(folder.relative_to(machine.scratch)) for folder in folders]
-    apart = [_apart(machine, name.replace("apart", "together", 1), name) for name in names]
-    return Check("three seeds together", len(apart) == 3 and max(apart) <= 1e-2, {"apart": apart})
+    paths = list((machine.scratch / "together").rglob("results.json"))
+    together = all(json.loads(path.read_text()).get("together") == [1, 2, 3] for path in paths)
+    names = [str(path.parent.relative_to(machine.scratch)) for path in paths]
+    apart = [_apart(machine, name, name.replace("together", "apart", 1)) for name in names]
+    passed = together and len(apart) == 3 and max(apart) <= 1e-2
+    return Check("three seeds together", passed, {"apart": apart, "together": together})
 
 
 def loop(machine: Machine) -> Checks:
