@@ -13,7 +13,7 @@ import torch
 logger = logging.getLogger("dassl")
 
 # 0 is a run that did all it was asked for; argparse too ends with 2.
-UNEXPECTED, REFUSED, DIVERGED, STOPPED, MACHINE, NO_GPU = 1, 2, 3, 4, 5, 6
+UNEXPECTED, REFUSED, DIVERGED, STOPPED, MACHINE, INCOMPLETE, NO_GPU = 1, 2, 3, 4, 5, 6, 7
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 ADVICE = {

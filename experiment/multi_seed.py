@@ -107,7 +107,7 @@ class Member:
 
 
 class _Losses(nn.Module):
-    """A trainer's loss and values, as a function of what its learner's parameters are."""
+    """A trainer's loss and values, as a function of its prompt learner's parameters."""
 
     def __init__(self, trainer: PromptTrainer) -> None:
         super().__init__()

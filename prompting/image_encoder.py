@@ -6,31 +6,27 @@ Letters: B images, N patches, T prompt tokens, J prompted layers, d width, D joi
 from collections.abc import Callable, Sequence
 
 import torch
-from clip.model import CLIP, VisionTransformer
-from torch import Tensor
+from torch import Tensor, nn
 
-from prompting.transformer import run_block
+from prompting.towers import image_tower
 
 
-def embed_image(model: CLIP, images: Tensor) -> Tensor:
+def embed_image(model: nn.Module, images: Tensor) -> Tensor:
     """Return what enters the first layer, whatever the prompts: [CLS] and the patches.
 
     Args:
         images: (B, 3, H, W), normalised, at the model's resolution.
 
     Returns:
-        (B, 1 + N, d), behind `ln_pre`; of a ResNet tower the images as they are.
+        (B, 1 + N, d), behind `ln_pre`; of a ResNet tower the images as they are. (A tower without
+        a class token has N.)
     """
-    visual = model.visual
-    if not isinstance(visual, VisionTransformer):
-        return images
-    x = visual.conv1(images.type(model.dtype)).flatten(2).transpose(1, 2)  # (B, N, d)
-    x = torch.cat([visual.class_embedding.type(x.dtype).expand(len(x), 1, -1), x], dim=1)
-    return visual.ln_pre(x + visual.positional_embedding.type(x.dtype))
+    tower = image_tower(model)
+    return images if tower is None else tower.embed(images)
 
 
 def encode_image(
-    model: CLIP,
+    model: nn.Module,
     images: Tensor,
     prompts: Sequence[Tensor] = (),
     adapters: Sequence[Callable[[Tensor], Tensor] | None] = (),
@@ -46,25 +42,25 @@ def encode_image(
             CLIP's own features; a ResNet tower takes nothing else.
         adapters: for each layer a function of its normalised input, added to its output, or None.
     """
-    visual = model.visual
-    if not isinstance(visual, VisionTransformer):
+    tower = image_tower(model)
+    if tower is None:
         return model.encode_image(images)
-    x = embed_image(model, images) if images.ndim == 4 else images
+    x = tower.embed(images) if images.ndim == 4 else images
     layers = [prompt.type(x.dtype) for prompt in prompts]
     length = x.shape[1]
-    last = visual.transformer.layers - 1
-    for index, block in enumerate(visual.transformer.resblocks):
+    last = len(tower.blocks) - 1
+    for index in range(len(tower.blocks)):
         if index < len(layers):
-            prompt = visual.ln_pre(layers[0]) if index == 0 else layers[index]
-            x = torch.cat([x, prompt.expand(len(x), -1, -1)], dim=1)
+            prompt = tower.enter(layers[0]) if index == 0 else layers[index]
+            x = torch.cat([x, prompt.expand(x.shape[0], -1, -1)], dim=1)
         needed = None
-        if index == last:  # only [CLS] is read
-            needed = _leading(1)
+        if index == last:  # only [CLS] is read, or only the tower's own tokens
+            needed = _leading(tower.read or length)
         elif index + 1 < len(layers):  # the next layer's prompts take the place of these
             needed = _leading(length)
         adapter = adapters[index] if index < len(adapters) else None
-        x = run_block(block, x, adapter=adapter, needed=needed)
-    return visual.ln_post(x[:, 0]) @ visual.proj
+        x = tower.run(index, x, x.shape[1] - length, adapter, needed)
+    return tower.project(x)
 
 
 def _leading(count: int) -> Callable[[Tensor], Tensor]:

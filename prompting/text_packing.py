@@ -168,7 +168,7 @@ def pack(end: Tensor, source: Tensor, prefix: int) -> Packing:
     packed = source[row, column_of]
     used = (packed >= 0).nonzero().flatten().tolist()
     slots = (used[0], used[-1] + 1) if used else (1, 1)
-    between, suffix_mask = packed[slice(*slots)], _causal_mask(longest, prefix)
+    between, suffix_mask = packed[slice(*slots)], causal_mask(longest, prefix)
     return Packing(
         prefix=prefix,
         row=row,
@@ -176,7 +176,7 @@ def pack(end: Tensor, source: Tensor, prefix: int) -> Packing:
         grid=first[:, None] + column.minimum(count[:, None] - 1),
         suffix=suffix,
         end=first + count - 1,
-        prefix_mask=_causal_mask(prefix, 0),
+        prefix_mask=causal_mask(prefix, 0),
         suffix_mask=suffix_mask,
         end_mask=suffix_mask[count - 1][:, None, None],
         slots=slots,
@@ -186,6 +186,6 @@ def pack(end: Tensor, source: Tensor, prefix: int) -> Packing:
     )
 
 
-def _causal_mask(length: int, past: int) -> Tensor:
+def causal_mask(length: int, past: int) -> Tensor:
     """Return (length, past + length): -inf above the diagonal that starts after `past` tokens."""
     return torch.full((length, past + length), float("-inf")).triu(past + 1)

@@ -23,7 +23,7 @@ def attend(query: Tensor, key_value: Tensor, heads: int, mask: Tensor | None = N
     Args:
         query: (B, N, d).
         key_value: (B, L, 2 d), the keys in front of the values.
-        mask: additive, (N, L) or (B, 1, N, L), in the query's dtype; None to attend everywhere.
+        mask: additive, (N, L) or (B, 1, N, L), or None to attend everywhere.
     """
     parts = (query, *key_value.chunk(2, dim=-1))
     query, key, value = (part.unflatten(-1, (heads, -1)).transpose(1, 2) for part in parts)
@@ -40,7 +40,7 @@ def run_block(
     """Apply a block.
 
     Args:
-        block: `clip.model.ResidualAttentionBlock`.
+        block: `ResidualAttentionBlock` of clip or open_clip.
         x: tokens (B, L, d).
         attend: who attends to whom; by default all of a sequence to each other.
         adapter: a function of the normalised input, added to the output.
@@ -59,9 +59,16 @@ def run_block(
         key_value = F.linear(normed, weight[width:], bias[width:])
         x, normed = needed(x), needed(normed)
         query = F.linear(normed, weight[:width], bias[:width])
-    x = x + F.linear(attend(query, key_value, block.attn.num_heads), w.out_weight, w.out_bias)
-    x = x + _mlp(w, block.ln_2(x))
+    mixed = attend(query, key_value, block.attn.num_heads)
+    x = x + _scaled(block, "ls_1", F.linear(mixed, w.out_weight, w.out_bias))
+    x = x + _scaled(block, "ls_2", _mlp(block.mlp, w, block.ln_2(x)))
     return x if adapter is None else x + adapter(normed)
+
+
+def _scaled(block: nn.Module, name: str, x: Tensor) -> Tensor:
+    """Apply open_clip's layer scale; OpenAI's blocks have none."""
+    scale = getattr(block, name, None)
+    return x if scale is None else scale(x)
 
 
 class _Weights(NamedTuple):
@@ -107,8 +114,10 @@ def _prepare(own: list[Tensor], dtype: torch.dtype) -> _Weights:
     return _Weights(*(weight.to(dtype) for weight in weights))
 
 
-def _mlp(w: _Weights, x: Tensor) -> Tensor:
+def _mlp(mlp: nn.Module, w: _Weights, x: Tensor) -> Tensor:
     """Apply the block's MLP; x sigmoid(a x) is silu(a x) / a, and the products take a."""
+    if type(mlp.gelu).__name__ != "QuickGELU":  # the `clip` of a checkout has its own
+        return mlp(x)
     inner = torch.addmm(w.fc_bias, x.flatten(0, -2), w.fc_weight.T, alpha=GELU_SLOPE)
     outer = torch.addmm(w.proj_bias, F.silu(inner), w.proj_weight.T, alpha=1 / GELU_SLOPE)
     return outer.view(x.shape)
@@ -117,6 +126,7 @@ def _mlp(w: _Weights, x: Tensor) -> Tensor:
 def _mix(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
     """Return the attention of (B, heads, tokens, d / heads)."""
     if query.is_cuda:
+        mask = None if mask is None else mask.to(query.dtype)
         return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
     # On a CPU the fused kernel's backward pass is several times slower at these lengths.
     scores = query * query.shape[-1] ** -0.5 @ key.transpose(-2, -1)

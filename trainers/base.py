@@ -12,7 +12,6 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-import yaml
 from dassl.engine import TrainerX
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import load_pretrained_weights
@@ -21,9 +20,10 @@ from yacs.config import CfgNode
 
 from prompting import ArgumentError, Backbone, PromptedCLIP, load_backbone
 from prompting.cuda_graph import CUDAGraphStep
+from prompting.metrics import evaluation_metrics
 from prompting.precision import check_precision, needs_scaler
 from trainers.checkpoint import FOLDER, PromptCheckpoints
-from trainers.results import write_results
+from trainers.results import recorded_config, write_results
 
 logger = logging.getLogger("dassl")
 # The library's messages go where those of the run go.
@@ -37,11 +37,14 @@ KEYS = {
     "text_depth": ("PROMPT_DEPTH_TEXT", "PROMPT_DEPTH", "PROMPT_DEPTH_VISION"),
     "vision_depth": ("PROMPT_DEPTH_VISION", "PROMPT_DEPTH"),
     "context": ("CTX_INIT", "TEXT_CTX_INIT"),
+    "template": ("TEMPLATE", "CTX_INIT", "TEXT_CTX_INIT"),
     "position": ("CLASS_TOKEN_POSITION",),
     "rank": ("RANK",),
     "shared": ("SHARED_UP",),
     "std": ("INIT_STD",),
 }
+
+BACKBONE_KEYS = ("TRUST", "ACTIVATION", "HEAD_WIDTHS")  # arguments of load_backbone
 
 
 class PromptTrainer(PromptCheckpoints, TrainerX):
@@ -54,6 +57,7 @@ class PromptTrainer(PromptCheckpoints, TrainerX):
     requires_training: bool = True  # whether there is anything to train
     command: Sequence[str] | None = None  # what was called, for results.json; None: sys.argv
     seeds: Sequence[int] = ()  # of the runs that are stepped in this process, where several are
+    _confidences: list[Tensor] | None = None  # of the images evaluated so far
 
     @property
     def options(self) -> CfgNode:
@@ -73,13 +77,15 @@ class PromptTrainer(PromptCheckpoints, TrainerX):
     def load_backbone(cls, cfg: CfgNode) -> Backbone:
         """Load the frozen CLIP of a configuration, to the device of the run."""
         cuda = torch.cuda.is_available() and cfg.USE_CUDA
-        return load_backbone(
-            cfg.MODEL.BACKBONE.NAME,
-            cfg.TRAINER[cls.node].PREC,
-            torch.device("cuda" if cuda else "cpu"),
-            # Upstream's configuration has no such key.
-            trust=cfg.MODEL.BACKBONE.get("TRUST", False),
-        )
+        node = cfg.MODEL.BACKBONE
+        # Upstream's configuration has no such keys.
+        options = {key.lower(): node[key] for key in BACKBONE_KEYS if key in node}
+        device = torch.device("cuda" if cuda else "cpu")
+        try:
+            return load_backbone(node.NAME, cfg.TRAINER[cls.node].PREC, device, **options)
+        except ArgumentError as error:
+            key = f"MODEL.BACKBONE.{error.argument.upper()}"
+            raise ValueError(f"{key} {error.message}") from error
 
     # Dassl's hooks
 
@@ -93,8 +99,7 @@ class PromptTrainer(PromptCheckpoints, TrainerX):
             torch.cuda.reset_peak_memory_stats(self.device)
         logger.info("Loading CLIP (backbone: %s)", cfg.MODEL.BACKBONE.NAME)
         self.backbone = self.load_backbone(cfg)
-        side = self.backbone.resolution
-        if tuple(cfg.INPUT.SIZE) != (side, side):
+        if tuple(cfg.INPUT.SIZE) != (side := self.backbone.resolution, side):
             raise ValueError(
                 f"INPUT.SIZE is {tuple(cfg.INPUT.SIZE)}, and backbone {self.backbone.name} takes "
                 f'images of ({side}, {side}): pass INPUT.SIZE "({side}, {side})".'
@@ -104,17 +109,15 @@ class PromptTrainer(PromptCheckpoints, TrainerX):
     def build_model(self) -> None:
         cfg = self.cfg
         generator = torch.Generator()
-        if cfg.SEED >= 0:
-            generator.manual_seed(cfg.SEED)
-        else:
-            generator.seed()
+        generator.manual_seed(cfg.SEED) if cfg.SEED >= 0 else generator.seed()
         try:
             self.model = self.build_clip(list(self.dm.dataset.classnames), generator)
         except ArgumentError as error:
             raise ValueError(f"{self._key(error.argument)} {error.message}") from error
         prompt_learner = self.model.prompt_learner.to(self.device)
-        if cfg.MODEL.INIT_WEIGHTS:
-            load_pretrained_weights(prompt_learner, cfg.MODEL.INIT_WEIGHTS)
+        if weights := cfg.MODEL.INIT_WEIGHTS:
+            self.check_init_weights(Path(weights))
+            load_pretrained_weights(prompt_learner, weights)
         logger.info("Trainable parameters: %s", f"{self.trainable_parameters:,}")
         self.optim = self.sched = self.scaler = None
         if self.trainable_parameters:
@@ -122,8 +125,7 @@ class PromptTrainer(PromptCheckpoints, TrainerX):
             self.sched = build_lr_scheduler(self.optim, cfg.OPTIM)
         if needs_scaler(self.backbone.precision, self.device):
             self.scaler = torch.amp.GradScaler("cuda")
-        # Upstream's configuration has no such key.
-        self._graph = CUDAGraphStep(cfg.TRAIN.get("CUDA_GRAPH", True))
+        self._graph = CUDAGraphStep(cfg.TRAIN.get("CUDA_GRAPH", True))  # upstream lacks the key
         self.register_model(FOLDER, prompt_learner, self.optim, self.sched)
 
     def _key(self, argument: str) -> str:
@@ -226,8 +228,7 @@ class PromptTrainer(PromptCheckpoints, TrainerX):
     def after_train(self) -> None:
         """Give back what steps held on the GPU: the evaluation needs it."""
         self._graph.free()
-        if self.optim is not None:
-            self.optim.zero_grad()  # the last gradients lie in the graph's memory
+        self.model.prompt_learner.zero_grad()  # the last gradients lie in the graph's memory
         super().after_train()
 
     def test(self, split: str | None = None) -> float:
@@ -236,6 +237,7 @@ class PromptTrainer(PromptCheckpoints, TrainerX):
         The final evaluation names no split and takes TEST.SPLIT; `best_val` asks for "val".
         """
         start = time.monotonic()
+        self._confidences = []
         with self.model.fixed_text():
             accuracy = super().test(split)
         if split is None:
@@ -243,17 +245,23 @@ class PromptTrainer(PromptCheckpoints, TrainerX):
             write_results(Path(self.cfg.OUTPUT_DIR), facts, self.device)
         return accuracy
 
-    def parse_batch_test(self, batch: Mapping) -> tuple[Tensor, Tensor]:
-        """Return the images on the device, and the labels where they are: see below."""
-        return batch["img"].to(self.device, non_blocking=True), batch["label"]
-
     def model_inference(self, input: Tensor) -> Tensor:
-        """Return the logits (B, C) on the CPU: one wait per batch, and none in the evaluator."""
-        return self.model(input).cpu()
+        """Return the logits (B, C) on the CPU, the batch's one wait; keep how sure they are."""
+        logits = self.model(input).cpu()
+        if self._confidences is not None:
+            self._confidences.append(logits.float().softmax(dim=1).amax(dim=1))
+        return logits
+
+    def metrics(self) -> dict:
+        """Return what `evaluation_metrics` makes of the last evaluation."""
+        seen = (torch.tensor(self.evaluator._y_true), torch.tensor(self.evaluator._y_pred))
+        known = (torch.cat(self._confidences), list(self.dm.dataset.classnames))
+        return evaluation_metrics(*seen, *known)
 
     def facts(self, evaluation_seconds: float) -> dict:
         """Return what `results.json` tells of this run, just evaluated on TEST.SPLIT."""
         cfg, dataset = self.cfg, self.dm.dataset
+        test_only = getattr(dataset, "test_only", False)  # upstream's data sets do not say
         trained = hasattr(self, "time_start")
         correct, total = int(self.evaluator._correct), int(self.evaluator._total)
         training = self._training_seconds() - evaluation_seconds if trained else 0.0
@@ -267,9 +275,10 @@ class PromptTrainer(PromptCheckpoints, TrainerX):
             "accuracy": 100.0 * correct / total,
             "correct": correct,
             "total": total,
+            **self.metrics(),
             "classes": self.num_classes,
             "split_source": getattr(dataset, "split_source", None),
-            "training_images": len(dataset.train_x),
+            "training_images": 0 if test_only else len(dataset.train_x),
             "epochs": cfg.OPTIM.MAX_EPOCH if trained else 0,
             "evaluated_checkpoint": self.loaded,
             "trainable_parameters": self.trainable_parameters,
@@ -278,7 +287,7 @@ class PromptTrainer(PromptCheckpoints, TrainerX):
             "cuda_graph": {"used": self._graph.used, "reason": self._graph.reason},
             "seconds": {"training": training, "evaluation": evaluation_seconds},
             "command": list(sys.argv if self.command is None else self.command),
-            "config": yaml.safe_load(cfg.dump()),
+            "config": recorded_config(cfg, self.requires_training),
         }
         if self.seeds:  # then seconds and memory are those of all these seeds
             facts["together"] = list(self.seeds)

@@ -1,5 +1,6 @@
 """CoOp: the words in front of the class name are trained (arXiv 2109.01134)."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -8,6 +9,7 @@ from torch import Tensor
 from yacs.config import CfgNode
 
 from prompting import Context, PromptedCLIP, initial_context
+from prompting.templates import template_for
 from trainers.base import PromptTrainer
 
 WORDS = "a photo of a"
@@ -21,6 +23,7 @@ def add_config(cfg: CfgNode) -> None:
     node.CTX_INIT = ""  # words to begin with, which then set N_CTX; "True": "a photo of a"
     node.CLASS_TOKEN_POSITION = "end"  # end, middle, front
     node.W = 8.0  # weight of KgCoOp's guidance
+    node.TEMPLATE = ""  # of KgCoOp, ProGrad and TCP (ours): as TRAINER.ZSCLIP.TEMPLATE
     node.ALPHA = 1.0  # accepted for compatibility, as KgCoOp's files may set it; without effect
     node.PREC = "auto"  # auto, fp32, tf32, amp, bf16, fp16 (upstream's own default is fp16)
 
@@ -36,7 +39,9 @@ class CoOp(PromptTrainer):
     """Trains one context for all classes, or one per class, by cross entropy."""
 
     node = "COOP"
-    training_only = ("PREC", "W", "ALPHA")
+    training_only = ("PREC", "W", "ALPHA", "TEMPLATE")
+    added_options = {"TEMPLATE": ""}
+    templates: Mapping[str, str] = {}  # the method's own of data sets, see `template`
 
     def build_clip(self, classnames: list[str], generator: torch.Generator) -> PromptedCLIP:
         words, context = self.initial_context(len(classnames), generator)
@@ -60,6 +65,10 @@ class CoOp(PromptTrainer):
     def frozen_templates(self) -> tuple[str, ...]:
         """Return the templates of the frozen text features, of methods that hold on to these."""
         return ()
+
+    def template(self) -> str:
+        """Return the hand-written template: TRAINER.COOP.TEMPLATE, or the method's own."""
+        return self.options.TEMPLATE or template_for(self.cfg.DATASET.NAME, self.templates)
 
     def read_checkpoint(self, path: Path) -> dict:
         checkpoint = super().read_checkpoint(path)

@@ -41,7 +41,7 @@ class IVLP(PromptTrainer):
             (options.PROMPT_DEPTH_TEXT, options.PROMPT_DEPTH_VISION),
             generator,
         )
-        template = context_words(options.CTX_INIT, options.N_CTX_TEXT) + " {}."
+        words = context_words(options.CTX_INIT, options.N_CTX_TEXT, self.backbone.tokenizer)
         return PromptedCLIP(
-            self.backbone, FullRankPrompts(initial), classnames, template, self.templates
+            self.backbone, FullRankPrompts(initial), classnames, f"{words} {{}}.", self.templates
         )

@@ -77,7 +77,8 @@ class MMLoP(PromptTrainer):
 
     def build_clip(self, classnames: list[str], generator: torch.Generator) -> PromptedCLIP:
         options = self.options
-        words = context_words(options.CTX_INIT, 0 if options.KEEP_TEMPLATE else options.N_CTX)
+        replaced = 0 if options.KEEP_TEMPLATE else options.N_CTX
+        words = context_words(options.CTX_INIT, replaced, self.backbone.tokenizer)
         if options.KEEP_TEMPLATE:
             words = f"{placeholders(options.N_CTX)} {words}".strip()
         return PromptedCLIP(

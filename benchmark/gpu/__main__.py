@@ -4,7 +4,7 @@
 
 Each section is a process of its own with a time limit, since a CUDA error stays with its process.
 One line per check, PASS or FAIL, with what was found; the whole goes into the JSON file, which is
-written after every section. The exit status is 0 if all passed, 1 if any failed, and 6 where there
+written after every section. The exit status is 0 if all passed, 1 if any failed, and 7 where there
 is no GPU. With --device cpu the sections run as far as a CPU can, small.
 """
 

@@ -26,9 +26,9 @@ def lower_bound(model: CLIP, names: Sequence[str], batch: int, tokens: int) -> i
         tokens: of a prompt, T.
     """
     visual, joint, classes = model.visual, model.text_projection.shape[1], len(names)
-    sentences = clip.tokenize([f"{'X ' * tokens}{name}." for name in names])
-    shared = int((sentences != sentences[0]).any(dim=0).int().argmax())
-    own = sentences.argmax(dim=1) + 1 - shared  # [EOT] has the highest number of all tokens
+    texts = clip.tokenize([f"{'X ' * tokens}{name}." for name in names])
+    shared = int((texts != texts[0]).any(dim=0).int().argmax())
+    own = texts.argmax(dim=1) + 1 - shared  # [EOT] has the highest number of all tokens
     seen = int((own * shared + own * (own + 1) // 2).sum())
     rows = int(own.sum())
     text = (model.transformer, rows, seen, classes, rows + classes * shared, tokens)

@@ -160,7 +160,7 @@ def test_the_lines_the_file_and_the_exit_status(processes, monkeypatch, tmp_path
 def test_without_a_gpu_it_says_so(capsys):
     with pytest.raises(SystemExit) as end:
         gpu.main([])
-    assert end.value.code == NO_GPU == 6
+    assert end.value.code == NO_GPU == 7
     assert "PyTorch finds no GPU here" in capsys.readouterr().err
 
 

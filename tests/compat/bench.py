@@ -120,7 +120,7 @@ class Bench:
     def launch(
         self, place: Place, script: str, runs: list[list[str]], folder: Path, weights: str = ""
     ) -> str:
-        """Run a script by launch.py, in a process of its own; returns what it said."""
+        """Run a script by launch.py, in a process of its own; return its output."""
         plan = {
             "path": [str(place.folder), str(place.engine)],
             "script": script,

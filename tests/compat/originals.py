@@ -1,11 +1,11 @@
-"""Compares our trainers with the original code of their methods, on your own checkouts.
+"""Compare our trainers with the original code of their methods, on your own checkouts.
 
     python tests/compat/originals.py --coop CoOp --maple multimodal-prompt-learning \
         --promptsrc PromptSRC --kgcoop KgCoOp --prograd Prompt-align \
         --tcp Textual-based_Class-aware_prompt_tuning --mma VLM-MultiModalAdapter
 
 Both are built by their own train.py on the same tiny random weights in fp32, get the same
-parameters, and see the same batch. One line a method gives the largest differences of the logits,
+parameters, and see the same batch. One line per method gives the largest differences of the logits,
 of the loss, and of the gradients (relative to the largest gradient); the exit status is 1 where
 one is above 1e-4. Nothing in the checkouts is changed, and nothing is downloaded.
 """
@@ -57,7 +57,7 @@ class Comparison:
             torch.save(state, self.weights[name])
 
     def run(self, method: Method, place: Place) -> str:
-        """The differences; raises Failed where one is too large."""
+        """Return the differences; raise Failed where one is too large."""
         theirs, shims = self.ask(method, place, place.folder, "")
         folder = self.bench.folder()
         torch.save(method.convert(theirs["parameters"]), folder / "parameters.pth")
@@ -72,10 +72,10 @@ class Comparison:
                 _largest(ours["gradients"][name] - value) / _largest(value)
                 for name, value in method.convert(theirs["gradients"]).items()
             )
-        said = ", ".join(f"{name} {value:.1e}" for name, value in found.items())
+        report = ", ".join(f"{name} {value:.1e}" for name, value in found.items())
         if not max(found.values()) < TOLERANCE:
-            raise Failed(said)
-        return f"{said} [{'; '.join(shims)}]"
+            raise Failed(report)
+        return f"{report} [{'; '.join(shims)}]"
 
     def ask(
         self, method: Method, place: Place, configs: Path, parameters: str
@@ -111,7 +111,7 @@ def _largest(values: Tensor) -> float:
 
 
 def place_of(name: str, checkout: Path) -> Place:
-    """KgCoOp and ProGrad lie in a folder of their repository, beside the Dassl of ProGrad."""
+    """KgCoOp and ProGrad lie in a folder of their repository, next to the Dassl of ProGrad."""
     folder = {"kgcoop": "KgCoOp", "prograd": "ProGrad.public"}.get(name, "")
     engine = checkout / "Dassl.ProGrad.pytorch" if name == "prograd" else ENGINE
     before = documented("MMLoP on Dassl.pytorch") if name == "prograd" else ""

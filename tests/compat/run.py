@@ -102,13 +102,16 @@ def home(bench: Bench) -> Outcome:
 
 
 def check_mmlop(bench: Bench, place: Place) -> str:
-    """MMLoP elsewhere learns the prompts that it learns at home, bit for bit; loaded over another
-    start they give the same scores; a run resumed before its last epoch ends at the same rate, and
-    on our engine with the same prompts."""
+    """Check MMLoP elsewhere.
+
+    It trains the same prompts as at home, bit for bit; loaded over another initialisation they
+    give the same scores; a run resumed before its last epoch ends at the same rate, and on our
+    engine with the same prompts.
+    """
     load = ("--eval-only", "--model-dir", "{}", *MMLOP, "SEED", "2")
     done, expected = bench.run(place, bench.deep, MMLOP, load), home(bench)
-    learned = done.checkpoint(3)["state_dict"]
-    _equal_prompts("learned", learned, expected.checkpoint(3)["state_dict"])
+    trained = done.checkpoint(3)["state_dict"]
+    _equal_prompts("trained", trained, expected.checkpoint(3)["state_dict"])
     for which, scores in zip(("after training", "after loading"), done.scores, strict=True):
         _equal(f"the scores {which}", scores, expected.scores[0])
     done.forget_after(2)
@@ -117,7 +120,7 @@ def check_mmlop(bench: Bench, place: Place) -> str:
     if not math.isclose(_rate(found), rate, rel_tol=1e-9):
         raise Failed(f"the resumed run ends at learning rate {_rate(found)}, expected {rate}")
     if place.engine == ENGINE:
-        _equal_prompts("of the resumed run", found["state_dict"], learned)
+        _equal_prompts("of the resumed run", found["state_dict"], trained)
     return f"same prompts as at home; loaded, same scores; resumed{_notes(done)}"
 
 

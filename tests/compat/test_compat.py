@@ -94,7 +94,7 @@ def test_the_documented_commands_copy_all_that_mmlop_needs(module, tmp_path):
     bench.execute(
         ["bash", "-euc", bench.documented("MMLoP in your checkout")], tmp_path, MMLOP=str(ROOT)
     )
-    said = bench.execute(
+    output = bench.execute(
         [
             sys.executable,
             "-c",
@@ -107,7 +107,7 @@ def test_the_documented_commands_copy_all_that_mmlop_needs(module, tmp_path):
         tmp_path,
         PYTHONPATH=str(ROOT / "engine"),
     )
-    assert said.splitlines()[-1] == f"1 {tmp_path / 'trainers' / '__init__.py'}"
+    assert output.splitlines()[-1] == f"1 {tmp_path / 'trainers' / '__init__.py'}"
 
 
 def test_the_documented_lines_mend_upstream_s_scheduler(module, monkeypatch):

@@ -1,4 +1,4 @@
-"""The sentences of the originals, data set by data set, against ours."""
+"""Compare the texts of the originals, data set by data set, with ours."""
 
 import ast
 import runpy

@@ -13,11 +13,15 @@ from benchmark.report import cli as report
 from benchmark.report.figures import DRAWINGS
 from datasets import __main__ as data
 from experiment import cli
+from inference import cli as inference
+from inference import share
+from prompting import export
 from tests.docs.pages import PAGES, ROOT, blocks, text, without_blocks
 
 # Pages whose commands run in tests of their own.
 ELSEWHERE = {
     "docs/own-images.md": "tests/datasets/test_image_folder.py",
+    "docs/own-tables.md": "tests/datasets/test_own_tables.py",
     "docs/speed.md": "tests/benchmark/test_speed.py",
 }
 THEIRS = {"configs/trainers/CoOp/vit_b16_ep50.yaml"}  # in a checkout of the family
@@ -63,6 +67,8 @@ def check_python(words, folder, monkeypatch):
         if args.config_file not in THEIRS:
             monkeypatch.chdir(ROOT)
             cli.setup_cfg(args)
+    elif words[0] == "predict.py":
+        inference.parse_args(words[1:])
     elif words[0] == "-m":
         monkeypatch.chdir(folder)
         MODULES[words[1]](words[2:])
@@ -129,6 +135,8 @@ MODULES = {
     "benchmark.gpu": gpu.parse_args,
     "datasets": data.parse_args,
     "pytest": check_pytest,
+    "inference.share": share.parse_args,
+    "prompting.export": export.parse_args,
     "benchmark.speed": lambda words: None,  # with its flags in docs/speed.md
 }
 

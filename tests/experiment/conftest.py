@@ -29,11 +29,11 @@ def words(tiny_file, tiny_root, tmp_path):
             "backbone": tiny_file,
             **{key.replace("_", "-"): value for key, value in flags.items()},
         }
-        told = [str(word) for key, value in given.items() for word in (f"--{key}", value)]
+        words = [str(word) for key, value in given.items() for word in (f"--{key}", value)]
         bare = [word for word in arguments if word.startswith("--")]
         pairs = ["DATALOADER.NUM_WORKERS", "0", "OPTIM.MAX_EPOCH", "2", "DATASET.NUM_SHOTS", "2"]
         pairs += ["DATALOADER.TRAIN_X.BATCH_SIZE", "2", "TRAIN.CHECKPOINT_FREQ", "1"]
-        return [*told, *bare, *pairs, *[word for word in arguments if word not in bare]]
+        return [*words, *bare, *pairs, *[word for word in arguments if word not in bare]]
 
     return make
 

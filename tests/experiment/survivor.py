@@ -1,4 +1,4 @@
-"""What the tests run in processes of their own, which they end from outside."""
+"""Functions that tests run in processes of their own, which they end from outside."""
 
 import contextlib
 import multiprocessing
@@ -9,26 +9,26 @@ import time
 from experiment import cli
 
 
-def run(arguments, said):
-    """train.py with these arguments; what it says goes to the file `said`."""
+def run(arguments, output):
+    """Call train.py with these arguments; its output goes to the file `output`."""
     # As in a process of the shell; else the loader's would import PyTorch again, every epoch.
     multiprocessing.set_start_method("fork", force=True)
     with (
-        open(said, "w") as file,
+        open(output, "w") as file,
         contextlib.redirect_stdout(file),
         contextlib.redirect_stderr(file),
     ):
         cli.main(arguments)
 
 
-def run_after(barrier, arguments, said):
-    """The same, once all have come."""
+def run_after(barrier, arguments, output):
+    """Do the same, once all processes are there."""
     barrier.wait()
-    run(arguments, said)
+    run(arguments, output)
 
 
-def run_and_die(arguments, said, call, number):
-    """The same, killed right before the `number`-th call of os.fsync or os.replace."""
+def run_and_die(arguments, output, call, number):
+    """Do the same, killed right before the `number`-th call of os.fsync or os.replace."""
     real, calls = getattr(os, call), []
 
     def counted(*args):
@@ -38,11 +38,11 @@ def run_and_die(arguments, said, call, number):
         return real(*args)
 
     setattr(os, call, counted)
-    run(arguments, said)
+    run(arguments, output)
 
 
-def run_slowly(arguments, said, step):
-    """The same, with the `step`-th step never ending."""
+def run_slowly(arguments, output, step):
+    """Do the same, with the `step`-th step never ending."""
     from trainers.base import PromptTrainer
 
     real, steps = PromptTrainer.forward_backward, []
@@ -56,15 +56,15 @@ def run_slowly(arguments, said, step):
         return real(self, batch)
 
     PromptTrainer.forward_backward = counted
-    run(arguments, said)
+    run(arguments, output)
 
 
 def warm_up():
-    """Nothing; the first process waits until PyTorch is imported for all of them."""
+    """Do nothing; the first process waits until PyTorch is imported for all of them."""
 
 
-def run_as_group(arguments, said, step):
-    """The same, as a process group that gets SIGTERM in the `step`-th step."""
+def run_as_group(arguments, output, step):
+    """Do the same, as a process group that gets SIGTERM in the `step`-th step."""
     from trainers.base import PromptTrainer
 
     real, steps = PromptTrainer.forward_backward, []
@@ -77,4 +77,4 @@ def run_as_group(arguments, said, step):
 
     os.setpgrp()
     PromptTrainer.forward_backward = counted
-    run(arguments, said)
+    run(arguments, output)

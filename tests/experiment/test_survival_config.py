@@ -129,6 +129,8 @@ REFUSED = {
     "TRAIN.PRINT_FREQ": ("0", "TRAIN.PRINT_FREQ must be at least 1, got 0."),
     "SEED": (str(2**32), f"SEED must be below 2**32 (and below 0 for none), got {2**32}."),
     "OPTIM.GAMMA": ("None", "Type mismatch: OPTIM.GAMMA takes a value of type float, such as 0.1"),
+    "MODEL.BACKBONE.ACTIVATION": ("relu", "must be empty, or one of quick_gelu, gelu, got "),
+    "MODEL.BACKBONE.HEAD_WIDTHS": ("(64, 0)", "HEAD_WIDTHS must be two whole numbers above 0, got"),
     "OPTIM.LRR": ("1", 'Unknown key "OPTIM.LRR" in the command line; the nearest known is "OPTIM.'),
 }
 
