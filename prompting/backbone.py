@@ -26,7 +26,7 @@ from torch import nn
 from prompting import open_clip_models
 from prompting.architecture import HEAD_WIDTHS, Architecture
 from prompting.openai_towers import ImageTower, TextTower
-from prompting.precision import WEIGHT_DTYPES, cast_matrices, check_precision
+from prompting.precision import WEIGHT_DTYPES, cast_matrices, settle_precision
 from prompting.preprocess import ImageSettings, image_transform
 from prompting.tokenizer import CLIP_TOKENIZER, Tokenizer
 from prompting.towers import image_tower, resolution, text_tower
@@ -139,7 +139,7 @@ def load_backbone(
         ValueError: an unknown name or precision, a file that holds no CLIP or is not trusted.
         ArgumentError: an activation or head widths that are unknown, or not those of the name.
     """
-    check_precision(precision)
+    precision = settle_precision(precision, torch.device(device))
     architecture = Architecture(activation, tuple(head_widths))
     shared, key = _shared.get(), (name, precision, torch.device(device), trust, architecture)
     if shared is None:

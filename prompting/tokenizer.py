@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from prompting.errors import ArgumentError
+from prompting.word_tokens import tokens_of
 
 MEASURED_LENGTH = 512  # texts are tokenised up to here, so that an error can name their length
 
@@ -51,7 +52,7 @@ class Tokenizer:
     def encode(self, texts: Sequence[str]) -> Tensor:
         """Return tokens (C, L) of texts, padded far enough to measure them."""
         length = max(MEASURED_LENGTH, self.context_length)
-        return clip.tokenize(list(texts), context_length=length, truncate=True)
+        return tokens_of(texts, length)
 
     def words(self, tokens: Tensor) -> Tensor:
         """Return how many tokens of each text are words, (C,)."""

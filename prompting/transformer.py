@@ -5,6 +5,8 @@ which tokens are kept are ours.
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
+from weakref import WeakKeyDictionary
 
 import torch
 import torch.nn.functional as F
@@ -48,8 +50,8 @@ def run_block(
     Returns:
         (B, N, d).
     """
-    attention, width = block.attn, x.shape[-1]
-    weight, bias = attention.in_proj_weight, attention.in_proj_bias
+    w, width = _weights(block, x.device.type), x.shape[-1]
+    weight, bias = w.in_weight, w.in_bias
     normed = block.ln_1(x)
     if needed is None:
         query, key_value = F.linear(normed, weight, bias).split((width, 2 * width), dim=-1)
@@ -57,10 +59,9 @@ def run_block(
         key_value = F.linear(normed, weight[width:], bias[width:])
         x, normed = needed(x), needed(normed)
         query = F.linear(normed, weight[:width], bias[:width])
-    x = x + _scaled(
-        block, "ls_1", attention.out_proj(attend(query, key_value, attention.num_heads))
-    )
-    x = x + _scaled(block, "ls_2", _mlp(block.mlp, block.ln_2(x)))
+    mixed = attend(query, key_value, block.attn.num_heads)
+    x = x + _scaled(block, "ls_1", F.linear(mixed, w.out_weight, w.out_bias))
+    x = x + _scaled(block, "ls_2", _mlp(block.mlp, w, block.ln_2(x)))
     return x if adapter is None else x + adapter(normed)
 
 
@@ -70,14 +71,55 @@ def _scaled(block: nn.Module, name: str, x: Tensor) -> Tensor:
     return x if scale is None else scale(x)
 
 
-def _mlp(mlp: nn.Module, x: Tensor) -> Tensor:
+class _Weights(NamedTuple):
+    """What a block's products take: of attention, and of the MLP's two layers."""
+
+    in_weight: Tensor
+    in_bias: Tensor
+    out_weight: Tensor
+    out_bias: Tensor
+    fc_weight: Tensor
+    fc_bias: Tensor  # times GELU_SLOPE
+    proj_weight: Tensor
+    proj_bias: Tensor
+
+
+# By what they were made of: a CUDA graph reads those of its precision where they lie.
+_prepared: WeakKeyDictionary[nn.Module, dict[tuple, _Weights]] = WeakKeyDictionary()
+
+
+def _weights(block: nn.Module, device: str) -> _Weights:
+    """Return a block's weights; of a frozen block those that were prepared at its first use.
+
+    Autocast casts a frozen weight whenever it is used, which for all of CLIP's are several hundred
+    kernels a step. Here it finds them cast.
+    """
+    attention, layers = block.attn, (block.attn.out_proj, block.mlp.c_fc, block.mlp.c_proj)
+    own = [attention.in_proj_weight, attention.in_proj_bias]
+    own += [parameter for layer in layers for parameter in (layer.weight, layer.bias)]
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else own[0].dtype
+    if any(parameter.requires_grad or parameter.is_inference() for parameter in own):
+        return _prepare(own, own[0].dtype)
+    key = (dtype, *((p.dtype, p.device, p._version) for p in own))
+    kept = _prepared.setdefault(block, {})
+    if key not in kept:
+        with torch.inference_mode(False):  # or no later step could take a gradient through them
+            kept[key] = _prepare(own, dtype)
+    return kept[key]
+
+
+def _prepare(own: list[Tensor], dtype: torch.dtype) -> _Weights:
+    weights = _Weights(*own)
+    weights = weights._replace(fc_bias=GELU_SLOPE * weights.fc_bias)
+    return _Weights(*(weight.to(dtype) for weight in weights))
+
+
+def _mlp(mlp: nn.Module, w: _Weights, x: Tensor) -> Tensor:
     """Apply the block's MLP; x sigmoid(a x) is silu(a x) / a, and the products take a."""
     if type(mlp.gelu).__name__ != "QuickGELU":  # the `clip` of a checkout has its own
         return mlp(x)
-    inner = torch.addmm(
-        GELU_SLOPE * mlp.c_fc.bias, x.flatten(0, -2), mlp.c_fc.weight.T, alpha=GELU_SLOPE
-    )
-    outer = torch.addmm(mlp.c_proj.bias, F.silu(inner), mlp.c_proj.weight.T, alpha=1 / GELU_SLOPE)
+    inner = torch.addmm(w.fc_bias, x.flatten(0, -2), w.fc_weight.T, alpha=GELU_SLOPE)
+    outer = torch.addmm(w.proj_bias, F.silu(inner), w.proj_weight.T, alpha=1 / GELU_SLOPE)
     return outer.view(x.shape)
 
 

@@ -97,8 +97,7 @@ class PromptTrainer(PromptCheckpoints, TrainerX):
             torch.cuda.reset_peak_memory_stats(self.device)
         logger.info("Loading CLIP (backbone: %s)", cfg.MODEL.BACKBONE.NAME)
         self.backbone = self.load_backbone(cfg)
-        side = self.backbone.resolution
-        if tuple(cfg.INPUT.SIZE) != (side, side):
+        if tuple(cfg.INPUT.SIZE) != (side := self.backbone.resolution, side):
             raise ValueError(
                 f"INPUT.SIZE is {tuple(cfg.INPUT.SIZE)}, and backbone {self.backbone.name} takes "
                 f'images of ({side}, {side}): pass INPUT.SIZE "({side}, {side})".'
@@ -108,27 +107,23 @@ class PromptTrainer(PromptCheckpoints, TrainerX):
     def build_model(self) -> None:
         cfg = self.cfg
         generator = torch.Generator()
-        if cfg.SEED >= 0:
-            generator.manual_seed(cfg.SEED)
-        else:
-            generator.seed()
+        generator.manual_seed(cfg.SEED) if cfg.SEED >= 0 else generator.seed()
         try:
             self.model = self.build_clip(list(self.dm.dataset.classnames), generator)
         except ArgumentError as error:
             raise ValueError(f"{self._key(error.argument)} {error.message}") from error
         prompt_learner = self.model.prompt_learner.to(self.device)
-        if cfg.MODEL.INIT_WEIGHTS:
-            self.check_init_weights(Path(cfg.MODEL.INIT_WEIGHTS))
-            load_pretrained_weights(prompt_learner, cfg.MODEL.INIT_WEIGHTS)
+        if weights := cfg.MODEL.INIT_WEIGHTS:
+            self.check_init_weights(Path(weights))
+            load_pretrained_weights(prompt_learner, weights)
         logger.info("Trainable parameters: %s", f"{self.trainable_parameters:,}")
         self.optim = self.sched = self.scaler = None
         if self.trainable_parameters:
             self.optim = build_optimizer(prompt_learner, cfg.OPTIM)
             self.sched = build_lr_scheduler(self.optim, cfg.OPTIM)
-        if needs_scaler(self.options.PREC, self.device):
+        if needs_scaler(self.backbone.precision, self.device):
             self.scaler = torch.amp.GradScaler("cuda")
-        # Upstream's configuration has no such key.
-        self._graph = CUDAGraphStep(cfg.TRAIN.get("CUDA_GRAPH", True))
+        self._graph = CUDAGraphStep(cfg.TRAIN.get("CUDA_GRAPH", True))  # upstream lacks the key
         self.register_model(FOLDER, prompt_learner, self.optim, self.sched)
 
     def _key(self, argument: str) -> str:
@@ -228,6 +223,12 @@ class PromptTrainer(PromptCheckpoints, TrainerX):
 
     # Evaluation
 
+    def after_train(self) -> None:
+        """Give back what steps held on the GPU: the evaluation needs it."""
+        self._graph.free()
+        self.model.prompt_learner.zero_grad()  # the last gradients lie in the graph's memory
+        super().after_train()
+
     def test(self, split: str | None = None) -> float:
         """Evaluate with the text encoded once; after the final evaluation write `results.json`.
 
@@ -243,8 +244,8 @@ class PromptTrainer(PromptCheckpoints, TrainerX):
         return accuracy
 
     def model_inference(self, input: Tensor) -> Tensor:
-        """Return the logits (B, C) of images; an evaluation keeps how sure it is."""
-        logits = self.model(input)
+        """Return the logits (B, C) on the CPU, the batch's one wait; keep how sure they are."""
+        logits = self.model(input).cpu()
         if self._confidences is not None:
             self._confidences.append(logits.float().softmax(dim=1).amax(dim=1))
         return logits
@@ -252,8 +253,8 @@ class PromptTrainer(PromptCheckpoints, TrainerX):
     def metrics(self) -> dict:
         """Return what `evaluation_metrics` makes of the last evaluation."""
         seen = (torch.tensor(self.evaluator._y_true), torch.tensor(self.evaluator._y_pred))
-        names = list(self.dm.dataset.classnames)
-        return evaluation_metrics(*seen, torch.cat(self._confidences).cpu(), names)
+        known = (torch.cat(self._confidences), list(self.dm.dataset.classnames))
+        return evaluation_metrics(*seen, *known)
 
     def facts(self, evaluation_seconds: float) -> dict:
         """Return what `results.json` tells of this run, just evaluated on TEST.SPLIT."""
@@ -280,7 +281,8 @@ class PromptTrainer(PromptCheckpoints, TrainerX):
             "evaluated_checkpoint": self.loaded,
             "trainable_parameters": self.trainable_parameters,
             "backbone": {"name": self.backbone.name, "sha256": self.backbone.sha256},
-            "precision": self.options.PREC,
+            "precision": self.backbone.precision,
+            "cuda_graph": {"used": self._graph.used, "reason": self._graph.reason},
             "seconds": {"training": training, "evaluation": evaluation_seconds},
             "command": list(sys.argv if self.command is None else self.command),
             "config": recorded_config(cfg, self.requires_training),

@@ -14,7 +14,7 @@ def add_config(cfg: CfgNode) -> None:
     node = cfg.TRAINER.COCOOP = CfgNode()
     node.N_CTX = 16  # context tokens, where they are random at first
     node.CTX_INIT = ""  # words to begin with, which then set N_CTX
-    node.PREC = "fp32"  # fp32, amp, bf16, fp16 (upstream's own default is fp16)
+    node.PREC = "auto"  # auto, fp32, tf32, amp, bf16, fp16 (upstream's own default is fp16)
 
 
 @TRAINER_REGISTRY.register()

@@ -25,7 +25,7 @@ def add_config(cfg: CfgNode) -> None:
     node.W = 8.0  # weight of KgCoOp's guidance
     node.TEMPLATE = ""  # of KgCoOp, ProGrad and TCP (ours): as TRAINER.ZSCLIP.TEMPLATE
     node.ALPHA = 1.0  # accepted for compatibility, as KgCoOp's files may set it; without effect
-    node.PREC = "fp32"  # fp32, amp, bf16, fp16 (upstream's own default is fp16)
+    node.PREC = "auto"  # auto, fp32, tf32, amp, bf16, fp16 (upstream's own default is fp16)
 
 
 def context_init(ctx_init: str) -> str:

@@ -15,7 +15,7 @@ def add_config(cfg: CfgNode) -> None:
     node.N_CTX = 2  # prompt tokens of each tower
     node.CTX_INIT = "a photo of a"  # words before the class name; those beyond N_CTX stay frozen
     node.PROMPT_DEPTH = 9  # prompted layers of each tower
-    node.PREC = "fp32"  # fp32, amp, bf16, fp16 (MaPLe's own default is fp16)
+    node.PREC = "auto"  # auto, fp32, tf32, amp, bf16, fp16 (MaPLe's own default is fp16)
 
 
 @TRAINER_REGISTRY.register()

@@ -17,7 +17,7 @@ def add_config(cfg: CfgNode) -> None:
     node.ADAPTER_END = 12  # last layer with adapters
     node.ADAPTER_DIM = 32  # width of the bottleneck
     node.ADAPTER_SCALE = 0.1  # what their output is multiplied by
-    node.PREC = "fp32"  # fp32, amp, bf16, fp16 (MMA's own default is amp)
+    node.PREC = "auto"  # auto, fp32, tf32, amp, bf16, fp16 (MMA's own default is amp)
 
 
 @TRAINER_REGISTRY.register()

@@ -62,7 +62,7 @@ def add_config(cfg: CfgNode) -> None:
     node.LOGITS_LOSS_WEIGHT = 1.0
     node.LOGITS_LOSS = "symmetric_kl"  # or kl, which is PromptSRC's (table 7)
     node.UDC = True  # uniform drift correction
-    node.PREC = "fp32"  # ours: fp32, amp, bf16, fp16
+    node.PREC = "auto"  # ours: auto, fp32, tf32, amp, bf16, fp16
 
 
 @TRAINER_REGISTRY.register()

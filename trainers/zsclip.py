@@ -17,7 +17,7 @@ def add_config(cfg: CfgNode) -> None:
     """Add the node TRAINER.ZSCLIP (ours; upstream's trainer has none)."""
     node = cfg.TRAINER.ZSCLIP = CfgNode()
     node.TEMPLATE = ""  # such as "a photo of a {}."; empty: the data set's own
-    node.PREC = "fp32"  # fp32, amp, bf16, fp16
+    node.PREC = "auto"  # auto, fp32, tf32, amp, bf16, fp16
 
 
 @TRAINER_REGISTRY.register()

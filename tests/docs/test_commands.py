@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmark import protocol, run
+from benchmark.gpu import __main__ as gpu
 from benchmark.report import cli as report
 from benchmark.report.figures import DRAWINGS
 from datasets import __main__ as data
@@ -131,6 +132,7 @@ CHECKS = {
 MODULES = {
     "benchmark.run": check_run,
     "benchmark.report": check_report,
+    "benchmark.gpu": gpu.parse_args,
     "datasets": data.parse_args,
     "pytest": check_pytest,
     "inference.share": share.parse_args,

@@ -48,6 +48,7 @@ def test_the_statuses_are_the_code_s():
         (exit_status.STOPPED, "stopped by SIGINT"),
         (exit_status.MACHINE, "the machine"),
         (exit_status.INCOMPLETE, "could not read"),
+        (exit_status.NO_GPU, "no GPU"),
     ):
         assert word in rows[str(status)]
 

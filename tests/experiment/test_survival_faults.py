@@ -222,13 +222,20 @@ def test_an_error_that_nobody_foresaw(words, ends, monkeypatch, capsys):
         cli.main(words("CoOp", "b", "--debug"))
 
 
-def test_memory_that_is_used_up(words, ends, monkeypatch):
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\n\nMore."),
+        RuntimeError("CUDA error: out of memory\nCompile with `TORCH_USE_CUDA_DSA`."),
+    ],
+)
+def test_memory_that_is_used_up(words, ends, monkeypatch, error):
     def exhausted(*_):
-        raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\n\nMore.")
+        raise error
 
     monkeypatch.setattr(PromptTrainer, "forward_backward", exhausted)
     said = ends(5, words("CoOp", "cut"))
-    assert "The memory is used up (CUDA out of memory." in said
+    assert f"The memory is used up ({str(error).splitlines()[0]}" in said
     assert "lower DATALOADER.TRAIN_X.BATCH_SIZE. Nothing was saved yet; run again: " in said
 
 

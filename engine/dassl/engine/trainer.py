@@ -175,7 +175,7 @@ class SimpleTrainer(TrainerBase):
             if self.stop_requested:
                 raise KeyboardInterrupt
             input, label = self.parse_batch_test(batch)
-            self.evaluator.process(self.model_inference(input), label)
+            self.evaluator.process(self.model_inference(input).cpu(), label.cpu())
         results = self.evaluator.evaluate()
         for name, value in results.items():
             self.write_scalar(f"{split}/{name}", value, self.epoch)
@@ -186,8 +186,8 @@ class SimpleTrainer(TrainerBase):
         return self.model(input)
 
     def parse_batch_test(self, batch: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return images and labels, on the device."""
-        return batch["img"].to(self.device), batch["label"].to(self.device)
+        """Return images on the device, and labels where they are (upstream's move, too)."""
+        return batch["img"].to(self.device, non_blocking=True), batch["label"]
 
     def get_current_lr(self, names: str | list[str] | None = None) -> float:
         """Return the rate of the first parameter group of the first model (of ``names``)."""
@@ -223,6 +223,7 @@ class TrainerX(SimpleTrainer):
     def end_step(self, summary: Mapping[str, float] | None) -> None:
         """Log the summary of a finished step and save if it is time to (not upstream's).
 
+        TensorBoard gets a point with each line of the log, and with the last step of an epoch.
         Within an epoch the state is saved every TRAIN.CHECKPOINT_STEPS steps and on a requested
         stop. A run that resumes from there averages its log values from zero again.
 
@@ -231,13 +232,15 @@ class TrainerX(SimpleTrainer):
         """
         self._batch_time.update(time.time() - self._step_start)
         self._losses.update(summary)
-        print_freq = self.cfg.TRAIN.PRINT_FREQ
-        if (self.batch_idx + 1) % print_freq == 0 or self.num_batches < print_freq:
-            self._log_batch(self._batch_time, self._data_time, self._losses)
+        done, print_freq = self.batch_idx + 1, self.cfg.TRAIN.PRINT_FREQ
+        logged = done % print_freq == 0 or self.num_batches < print_freq
         step = self.epoch * self.num_batches + self.batch_idx
-        for name, meter in self._losses.meters.items():
-            self.write_scalar(f"train/{name}", meter.avg, step)
-        self.write_scalar("train/lr", self.get_current_lr(), step)
+        if logged:
+            self._log_batch(self._batch_time, self._data_time, self._losses)
+        if logged or done == self.num_batches:
+            for name, meter in self._losses.meters.items():
+                self.write_scalar(f"train/{name}", meter.avg, step)
+            self.write_scalar("train/lr", self.get_current_lr(), step)
         self._save_within_epoch(step + 1)
 
     def _end_epoch(self) -> None:

@@ -71,7 +71,7 @@ def test_zero_shot_is_found_whatever_the_seeds(tmp_path, result):
 def test_a_deviating_setting_is_kept_by_row(tmp_path, result):
     result(tmp_path, dtd()[0], 50.0, "OPTIM.LR", "0.5", "TRAINER.MMLOP.PREC", "fp16")
     found = collect(load("base2new"), Results(tmp_path))
-    expected = {"OPTIM.LR": {("0.5", "0.0025")}, "TRAINER.MMLOP.PREC": {("fp16", "fp32")}}
+    expected = {"OPTIM.LR": {("0.5", "0.0025")}, "TRAINER.MMLOP.PREC": {("fp16", "auto")}}
     assert found.deviating == {"MMLoP": expected}
 
 
