@@ -98,7 +98,8 @@ def _weights(block: nn.Module, device: str) -> _Weights:
     own = [attention.in_proj_weight, attention.in_proj_bias]
     own += [parameter for layer in layers for parameter in (layer.weight, layer.bias)]
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else own[0].dtype
-    if any(parameter.requires_grad or parameter.is_inference() for parameter in own):
+    traced = torch.compiler.is_compiling()  # export: what is made then belongs to the trace
+    if traced or any(parameter.requires_grad or parameter.is_inference() for parameter in own):
         return _prepare(own, own[0].dtype)
     key = (dtype, *((p.dtype, p.device, p._version) for p in own))
     kept = _prepared.setdefault(block, {})
