@@ -52,6 +52,8 @@ class Tokenizer:
     def encode(self, texts: Sequence[str]) -> Tensor:
         """Return tokens (C, L) of texts, padded far enough to measure them."""
         length = max(MEASURED_LENGTH, self.context_length)
+        if self.full:  # pads are seen
+            return clip.tokenize(list(texts), context_length=length, truncate=True)
         return tokens_of(texts, length)
 
     def words(self, tokens: Tensor) -> Tensor:
