@@ -28,7 +28,7 @@ CONFIG = "config.yaml"
 WITHOUT_EFFECT = (
     "DATALOADER.CACHE_MB", "DATASET.ROOT", "INPUT.SIZE", "MODEL.BACKBONE.TRUST", "OUTPUT_DIR",
     "RESUME", "TRAIN.CHECKPOINT_FREQ", "TRAIN.CHECKPOINT_STEPS", "TRAIN.CUDA_GRAPH",
-    "TRAIN.PRINT_FREQ", "VERBOSE",
+    "TRAIN.PRINT_FREQ", "TRAIN.TRACKER", "VERBOSE",
 )  # fmt: skip
 WORKERS = "DATALOADER.NUM_WORKERS"
 # Keys that the figures of a method without training do not depend on either.
@@ -110,6 +110,12 @@ def examine(folder: Path, config: Mapping) -> RunState:
 def is_finished(folder: Path) -> bool:
     """Return whether a run in this folder has ended well."""
     return (folder / FILE_NAME).exists()
+
+
+def is_outdated(folder: Path, training: Path | None) -> bool:
+    """Return whether a finished test is from before the training that lies there now."""
+    tested, trained = (path and path / FILE_NAME for path in (folder, training))
+    return bool(trained and trained.exists()) and tested.stat().st_mtime < trained.stat().st_mtime
 
 
 def latest(folder: Path) -> Path | None:

@@ -19,7 +19,7 @@ BELOW = {
     "train": {"experiment"},
 }
 LIBRARY = {"torch", "clip", "safetensors", "PIL"}  # all that prompting takes from others
-SCHEDULER = {"benchmark.run", "benchmark.runner", "benchmark.worker", "benchmark.summary"}
+SCHEDULER = {f"benchmark.{n}" for n in ("run", "scheduler", "slurm", "unit", "worker", "summary")}
 
 
 def sources() -> dict[str, Path]:
