@@ -24,6 +24,7 @@ from experiment.exit_status import MACHINE, STOPPED, Stop, explain, quiet_thread
 from experiment.lock import claim
 from experiment.output_dir import check_output, how_to_resume, prepare_output
 from experiment.run_state import latest
+from experiment.tracker import tracked
 from prompting import share_backbones
 from prompting.precision import check_precision
 from trainers.base import PromptTrainer
@@ -194,11 +195,12 @@ def main_multi_seed(calls: Sequence[Sequence[str]]) -> None:
 def _run(args: argparse.Namespace, cfg: CfgNode, words: Sequence[str], stop: Stop) -> None:
     with _claimed(cfg):
         trainer = build(args, cfg, ["train.py", *words])
-        stop.trainer = trainer
-        if args.eval_only:
-            trainer.test()
-        elif not args.no_train:
-            trainer.train()
+        with tracked(trainer):
+            stop.trainer = trainer
+            if args.eval_only:
+                trainer.test()
+            elif not args.no_train:
+                trainer.train()
 
 
 def _run_multi_seed(calls: Sequence[Sequence[str]], stop: Stop) -> None:
@@ -216,6 +218,8 @@ def _run_multi_seed(calls: Sequence[Sequence[str]], stop: Stop) -> None:
                 members.append(held.enter_context(closing(Member())))
                 with members[-1].at_work():
                     members[-1].trainer = build(args, cfg, ["train.py", *words])
+        for member in members:
+            held.enter_context(tracked(member.trainer))
         stop.trainer = MultiSeed(members)
         stop.trainer.train()
 

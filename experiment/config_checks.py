@@ -14,6 +14,7 @@ from dassl.data.transforms.transforms import AVAI_CHOICES, INTERPOLATION_MODES
 from dassl.optim import lr_scheduler, optimizer
 
 from datasets.splits import SUBSAMPLES
+from experiment.tracker import TRACKERS
 from prompting.architecture import ACTIVATIONS
 from prompting.losses import LOGITS_LOSSES
 from prompting.precision import check_precision
@@ -125,6 +126,9 @@ RULES: dict[str, Rule] = {
     "OPTIM.WARMUP_CONS_LR": at_least(0),
     "OPTIM.WARMUP_MIN_LR": at_least(0),
     "TRAIN.PRINT_FREQ": at_least(1),
+    "TRAIN.TRACKER": Rule(
+        f'{" or ".join(TRACKERS)}, or "" for none', lambda name: name in ("", *TRACKERS)
+    ),
     "TEST.EVALUATOR": one_of(("Classification",)),
     "TRAINER.IVLP.N_CTX*": at_least(0),  # MaPLe's files say 0 where the depth is 0
     "TRAINER.MMLOP.INIT": only("normal", "the paper's; other initial values did worse"),

@@ -28,7 +28,7 @@ CONFIG = "config.yaml"
 WITHOUT_EFFECT = (
     "DATALOADER.CACHE_MB", "DATASET.ROOT", "INPUT.SIZE", "MODEL.BACKBONE.TRUST", "OUTPUT_DIR",
     "RESUME", "TRAIN.CHECKPOINT_FREQ", "TRAIN.CHECKPOINT_STEPS", "TRAIN.CUDA_GRAPH",
-    "TRAIN.PRINT_FREQ", "VERBOSE",
+    "TRAIN.PRINT_FREQ", "TRAIN.TRACKER", "VERBOSE",
 )  # fmt: skip
 WORKERS = "DATALOADER.NUM_WORKERS"
 # Keys that the figures of a method without training do not depend on either.
@@ -136,6 +136,12 @@ def read_results(path: Path) -> Mapping:
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"{path}: it is of no run, without accuracy or configuration") from error
     return record
+
+
+def is_outdated(folder: Path, training: Path | None) -> bool:
+    """Return whether a finished test is from before the training that lies there now."""
+    tested, trained = (path and path / FILE_NAME for path in (folder, training))
+    return bool(trained and trained.exists()) and tested.stat().st_mtime < trained.stat().st_mtime
 
 
 def latest(folder: Path) -> Path | None:

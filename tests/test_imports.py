@@ -22,7 +22,7 @@ BELOW = {
 }
 LIBRARY = {"torch", "clip", "safetensors", "PIL"}  # all that prompting takes from others
 EXTRAS = {"huggingface_hub", "onnxscript", "onnxruntime", "open_clip"}  # within functions alone
-SCHEDULER = {"benchmark.run", "benchmark.runner", "benchmark.worker", "benchmark.summary"}
+SCHEDULER = {f"benchmark.{n}" for n in ("run", "scheduler", "slurm", "unit", "worker", "summary")}
 
 
 def sources() -> dict[str, Path]:

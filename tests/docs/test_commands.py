@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmark import protocol, run
+from benchmark import protocol, run, status
 from benchmark.gpu import __main__ as gpu
 from benchmark.report import cli as report
 from benchmark.report.figures import DRAWINGS
@@ -46,7 +46,7 @@ def test_there_are_commands():
 
 @pytest.mark.parametrize("command", commands())
 def test_every_command_is_one_that_runs(command, tmp_path, monkeypatch):
-    words = shlex.split(command)
+    words = shlex.split(command.partition(" > ")[0])
     while re.match(r"\w+=", words[0]):  # variables of the environment
         words.pop(0)
     check = CHECKS.get(words[0])
@@ -127,12 +127,13 @@ CHECKS = {
     "python": check_python,
     "bash": check_bash,
     "pip": check_pip,
-    **dict.fromkeys(("export", "git", "cd", "cp", "sed"), check_files),
+    **dict.fromkeys(("export", "git", "cd", "cp", "sed", "tar", "sbatch"), check_files),
 }
 MODULES = {
     "benchmark.run": check_run,
     "benchmark.report": check_report,
     "benchmark.gpu": gpu.parse_args,
+    "benchmark.status": lambda words: status.parse_args(words),
     "datasets": data.parse_args,
     "pytest": check_pytest,
     "inference.share": share.parse_args,
