@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 from dassl.utils import atomic_write
-from dassl.utils.logger import LOGGER, own_handlers
+from dassl.utils.logger import own_handlers
 from tqdm import tqdm
 
 from experiment.exit_status import INCOMPLETE, MACHINE, STOPPED, Stop, explain
@@ -87,17 +87,18 @@ def load_model(args: argparse.Namespace) -> PromptedCLIP:
     return zero_shot(load_backbone(args.backbone or "ViT-B/16", device=device), names)
 
 
+def warnings_only() -> logging.Handler:
+    """Return what prints warnings to standard error: standard output is for the results."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setLevel(logging.WARNING)
+    return handler
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Return the exit status, see docs/failures.md."""
     args = parse_args(argv)
-    # Standard output is for the results.
-    with own_handlers([logging.StreamHandler(sys.stderr)]):
-        level = LOGGER.level
-        LOGGER.setLevel(logging.WARNING)
-        try:
-            status, text = _run(args)
-        finally:
-            LOGGER.setLevel(level)
+    with own_handlers([warnings_only()]):
+        status, text = _run(args)
     if text:
         print(f"predict.py: {text}", file=sys.stderr)
     return status

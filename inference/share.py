@@ -1,14 +1,16 @@
 """Make a folder of prompts of a run or checkpoint: `python -m inference.share RUN FOLDER`."""
 
 import argparse
-import logging
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
+from dassl.utils.logger import own_handlers
+
 from experiment.exit_status import explain
+from inference.cli import warnings_only
 from inference.run import Run, load_run, read_results
 from prompting.hub import push_to_hub, save_prompts
 
@@ -55,9 +57,9 @@ def _of_these(path: Path, run: Run) -> Mapping[str, Any]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Return the exit status, see docs/failures.md."""
     args = parse_args(argv)
-    logging.getLogger("dassl").setLevel(logging.WARNING)
     try:
-        share(args)
+        with own_handlers([warnings_only()]):
+            share(args)
     except Exception as error:
         status, text = explain(error, running=False)
         print(f"inference.share: {text}", file=sys.stderr)

@@ -296,7 +296,7 @@ def test_a_run_writes_its_metrics(run):
     assert "OPTIM" not in results["config"]  # nothing was trained
     assert results["config"]["TRAINER"] == {
         "NAME": "ZeroshotCLIP",
-        "ZSCLIP": {"PREC": "fp32", "TEMPLATE": ""},
+        "ZSCLIP": {"PREC": "auto", "TEMPLATE": ""},
     }
 
 
