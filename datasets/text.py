@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import clip
+from prompting.tokenizer import CLIP_TOKENIZER
 
 MARKS = (  # UTF-32 first: its mark begins with that of UTF-16
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -15,8 +15,6 @@ MARKS = (  # UTF-32 first: its mark begins with that of UTF-16
     (codecs.BOM_UTF16_BE, "utf-16"),
     (codecs.BOM_UTF8, "utf-8-sig"),
 )
-MAX_TOKENS = 75  # CLIP's 77 without [SOS] and [EOT]
-MEASURED_LENGTH = 512  # names are tokenised up to here
 UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")  # \ud800...: not UTF-8
 INVISIBLE = re.compile("[\u00ad\u200b\u200e\u200f\u202a-\u202e\u2060\ufeff]")
 
@@ -73,14 +71,14 @@ def check_texts(names: Mapping[int, str], unique: bool = True) -> None:
                 "rename the class"
             )
     texts = [name.replace("_", " ") for name in names.values()]
-    tokens = clip.tokenize(texts, context_length=MEASURED_LENGTH, truncate=True)
-    lengths = (tokens.argmax(dim=1) - 1).tolist()  # [EOT] has the highest number of all tokens
+    tokens = CLIP_TOKENIZER.encode(texts)
+    lengths = CLIP_TOKENIZER.words(tokens).tolist()
     seen: dict[tuple[int, ...], str] = {}
     for name, row, length in zip(names.values(), tokens.tolist(), lengths, strict=True):
-        if not 1 <= length <= MAX_TOKENS:
+        if not 1 <= length <= CLIP_TOKENIZER.limit:
             raise ValueError(
-                f"the class name {name!r} has {length} tokens, CLIP takes 1 to {MAX_TOKENS}: "
-                "rename the class"
+                f"the class name {name!r} has {length} tokens, CLIP takes 1 to "
+                f"{CLIP_TOKENIZER.limit}: rename the class"
             )
         other = seen.setdefault(tuple(row[: length + 2]), name)
         if unique and other is not name:

@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[1]
 BELOW = {
     "prompting": set(),
     "dassl": set(),
-    "datasets": {"dassl"},
+    "datasets": {"dassl", "prompting"},
     "trainers": {"dassl", "prompting"},
     "experiment": {"dassl", "prompting", "datasets", "trainers"},
     "inference": {"dassl", "prompting", "datasets", "trainers", "experiment"},
