@@ -29,10 +29,11 @@ def main() -> None:
     if aside:
         print(f"{args.output} held earlier runs: they are now in {aside}; none is reused.")
     flags = ["--output", str(args.output), "--seeds", args.seeds, "--jobs", args.jobs]
-    words = [*PROTOCOL, *flags, "--retry-failed", *SETTINGS]
-    retry = shlex.join(["python", "-m", "benchmark.run", *words])
-    parsed = run.parse_args([word for word in words if word != "--retry-failed"])
-    status = run.execute(run.plan(parsed), parsed, retry)
+    command = ["python", "-m", "benchmark.run", *PROTOCOL, *flags]
+    retry = shlex.join([*command, "--retry-failed", *SETTINGS])
+    resume = f"run: {shlex.join([*command, *SETTINGS])}"  # this one begins again
+    parsed = run.parse_args([*PROTOCOL, *flags, *SETTINGS])
+    status = run.execute(run.plan(parsed), parsed, retry, resume)
     report(args.output, ["base2new"], "terminal", parsed.seeds)
     print(f"\nA page of all runs: python -m benchmark.report {args.output} --format html")
     sys.exit(status)

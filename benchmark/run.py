@@ -193,7 +193,10 @@ def dry_run(planned: Sequence[tuple[Run, Call]], args: argparse.Namespace) -> No
 
 
 def execute(
-    planned: Sequence[tuple[Run, Call]], args: argparse.Namespace, retry: str = RETRY
+    planned: Sequence[tuple[Run, Call]],
+    args: argparse.Namespace,
+    retry: str = RETRY,
+    resume: str = "repeat the command",
 ) -> int:
     """Run what is not finished, here or on a cluster.
 
@@ -201,6 +204,7 @@ def execute(
         planned: runs and their calls.
         args: output, gpus, jobs, set_aside, stage, launcher and Slurm's options.
         retry: what a user does to repeat just the failed runs.
+        resume: what a user does after an interruption.
 
     Returns:
         The exit status: 0, 1 with failures, 130 interrupted.
@@ -221,7 +225,7 @@ def execute(
     jobs = args.jobs or (len(gpus) if gpus[0] is not None else 2)
     Scheduler(whole, left, places(gpus, jobs), outcomes).run()
     record(whole.output, outcomes.values())
-    return report(planned, outcomes, args.output, retry)
+    return report(planned, outcomes, args.output, retry, resume)
 
 
 def _submit(plan: Plan, left: Sequence[int], args: argparse.Namespace) -> int:

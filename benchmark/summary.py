@@ -53,8 +53,9 @@ def report(
     outcomes: Mapping[Path, Outcome],
     output: Path,
     retry: str,
+    resume: str,
 ) -> int:
-    """Print what was found and what failed; return the exit status."""
+    """Print what was found and what failed, and what to do next; return the exit status."""
     failed = [outcome for outcome in outcomes.values() if outcome.kind == "failed"]
     print(findings(planned, outcomes, output))
     if failed:
@@ -62,7 +63,7 @@ def report(
     for outcome in failed:
         print(f"  {relative(outcome.folder)}: {outcome.reason}", file=sys.stderr)
     if len(outcomes) < len(planned):
-        print("Interrupted. To resume, repeat the command.", file=sys.stderr)
+        print(f"Interrupted. To resume, {resume}.", file=sys.stderr)
         return 130
     if failed:
         print(f"To repeat just these: {retry}", file=sys.stderr)

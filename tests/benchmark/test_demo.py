@@ -9,10 +9,11 @@ from benchmark import demo
 def pretend(monkeypatch, result):
     """The runs of the demo are not made: their results are there at once."""
 
-    def execute(planned, args, retry):
+    def execute(planned, args, retry, resume):
         for run, _ in planned:
             result(args.output, run, 60.0 + run.seed, *args.pairs)
         assert "--retry-failed OPTIM" in retry and not args.retry_failed
+        assert resume.startswith("run: python -m benchmark.run base2new --root demo")
         return 0
 
     monkeypatch.setattr(demo.run, "execute", execute)
