@@ -26,7 +26,7 @@ from benchmark.plan import Run, config_of, expand
 from benchmark.protocol import Protocol, comma, numbers
 from benchmark.scheduler import Scheduler
 from benchmark.status import submitted, survey
-from benchmark.summary import relative, report, workload_table
+from benchmark.summary import count, relative, report, workload_table
 from benchmark.workload import schedule
 from experiment.multi_seed import is_multi_seed
 from experiment.run_state import RunState, examine, is_outdated
@@ -248,12 +248,6 @@ def _steps(call: Call) -> int:
         return schedule(config_of(call.arguments))[0] if call.trains else 0
     except ValueError:
         return 0
-
-
-def count(planned: Sequence[tuple[Run, Call]]) -> str:
-    """Count trainings and evaluations; each training ends with an evaluation."""
-    trainings = sum(run.trains for run, _ in planned)
-    return f"trainings: {trainings}, evaluations: {len(planned)} (a training ends with one)"
 
 
 def states(planned: Sequence[tuple[Run, Call]]) -> dict[Path, RunState]:

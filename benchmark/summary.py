@@ -28,6 +28,12 @@ def workload_table(parts: Mapping[str, Sequence[tuple[Run, Call]]]) -> str:
     return tabulate(rows, headers="keys", intfmt=",")
 
 
+def count(planned: Sequence[tuple[Run, Call]]) -> str:
+    """Count trainings and evaluations; each training ends with an evaluation."""
+    trainings = sum(run.trains for run, _ in planned)
+    return f"trainings: {trainings}, evaluations: {len(planned)} (a training ends with one)"
+
+
 def findings(
     planned: Sequence[tuple[Run, Call]], outcomes: Mapping[Path, Outcome], output: Path
 ) -> str:
