@@ -124,6 +124,10 @@ RULES: dict[str, Rule] = {
     "TRAINER.*.ADAPTER_DIM": at_least(1),
     "TRAINER.*.ADAPTER_SCALE": above(0),
     "TRAINER.*.GPA_STD": above(0),
+    "TRAINER.*.EPOCH_STEPS": at_least(0),
+    "TRAINER.CLIPLORA.RANK": at_least(1),
+    "TRAINER.CLIPLORA.ALPHA": above(0),
+    "TRAINER.CLIPLORA.DROPOUT": BETA,
     "LOSS.T": above(0),
 }
 FINITE = Rule("a finite number", math.isfinite)

@@ -9,7 +9,7 @@ import torch
 from clip.model import CLIP, VisionTransformer
 from torch import Tensor
 
-from prompting.transformer import run_block
+from prompting.transformer import Project, project, run_block
 
 
 def embed_image(model: CLIP, images: Tensor) -> Tensor:
@@ -34,6 +34,7 @@ def encode_image(
     images: Tensor,
     prompts: Sequence[Tensor] = (),
     adapters: Sequence[Callable[[Tensor], Tensor] | None] = (),
+    projections: Sequence[Project] = (),
 ) -> Tensor:
     """Encode images: features (B, D), not normalised, in the model's dtype.
 
@@ -45,6 +46,7 @@ def encode_image(
             deeper layers keep what flows through (IVLP, MaPLe's code base). None of them gives
             CLIP's own features; a ResNet tower takes nothing else.
         adapters: for each layer a function of its normalised input, added to its output, or None.
+        projections: for each layer what makes its queries, keys and values; none: CLIP's own.
     """
     visual = model.visual
     if not isinstance(visual, VisionTransformer):
@@ -63,7 +65,8 @@ def encode_image(
         elif index + 1 < len(layers):  # the next layer's prompts take the place of these
             needed = _leading(length)
         adapter = adapters[index] if index < len(adapters) else None
-        x = run_block(block, x, adapter=adapter, needed=needed)
+        own = projections[index] if index < len(projections) else project
+        x = run_block(block, x, adapter=adapter, needed=needed, project=own)
     return visual.ln_post(x[:, 0]) @ visual.proj
 
 

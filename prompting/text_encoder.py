@@ -19,7 +19,7 @@ from torch import Tensor
 
 from prompting.errors import ArgumentError
 from prompting.text_packing import Packing, pack
-from prompting.transformer import run_block
+from prompting.transformer import Project, project, run_block
 
 CONTEXT_LENGTH = 77
 MEASURED_LENGTH = 512  # texts are tokenised up to here, so that an error can name their length
@@ -121,6 +121,7 @@ def encode_text(
     tokenized: TokenizedPrompts,
     prompts: Sequence[Tensor | None] = (),
     adapters: Sequence[Callable[[Tensor], Tensor] | None] = (),
+    projections: Sequence[Project] = (),
 ) -> Tensor:
     """Encode tokenised prompts: features (C, D), not normalised, in the model's dtype.
 
@@ -132,6 +133,7 @@ def encode_text(
             positional embedding is added as to any token. A tensor (J, T, d) will do; nothing
             gives CLIP's own features.
         adapters: for each layer a function of its normalised input, added to its output, or None.
+        projections: for each layer what makes its queries, keys and values; none: CLIP's own.
     """
     prompts = [None if p is None else p.type(model.dtype) for p in prompts]
     per_image = [len(p) for p in prompts if p is not None and p.ndim == 4]
@@ -148,10 +150,11 @@ def encode_text(
         if index == 0:
             x = x + model.positional_embedding[packing.column].type(model.dtype)
         adapter = adapters[index] if index < len(adapters) else None
+        own = projections[index] if index < len(projections) else project
         if index < last:
-            x = run_block(block, x, packing.attend, adapter)
+            x = run_block(block, x, packing.attend, adapter, project=own)
         else:  # only [EOT] is read
-            x = run_block(block, x, packing.attend_at_ends, adapter, packing.at_ends)
+            x = run_block(block, x, packing.attend_at_ends, adapter, packing.at_ends, own)
     features = model.ln_final(x).type(model.dtype) @ model.text_projection
     return features if per_image else features[0]
 

@@ -12,7 +12,14 @@ from torch import Tensor, nn
 
 # From queries (B, N, d), keys and values (B, L, 2 d) and the number of heads to (B, N, d).
 Attend = Callable[[Tensor, Tensor, int], Tensor]
+# From attention, tokens (B, L, d) and the rows of its matrix to those of queries, keys and values.
+Project = Callable[[nn.MultiheadAttention, Tensor, slice], Tensor]
 GELU_SLOPE = 1.702  # CLIP's QuickGELU has it as a number only
+
+
+def project(attention: nn.MultiheadAttention, x: Tensor, rows: slice = slice(None)) -> Tensor:
+    """Return queries, keys and values (B, L, 3 d) of tokens (B, L, d), or some of their rows."""
+    return F.linear(x, attention.in_proj_weight[rows], attention.in_proj_bias[rows])
 
 
 def attend(query: Tensor, key_value: Tensor, heads: int, mask: Tensor | None = None) -> Tensor:
@@ -34,6 +41,7 @@ def run_block(
     attend: Attend = attend,
     adapter: Callable[[Tensor], Tensor] | None = None,
     needed: Callable[[Tensor], Tensor] | None = None,
+    project: Project = project,
 ) -> Tensor:
     """Apply a block.
 
@@ -44,19 +52,19 @@ def run_block(
         adapter: a function of the normalised input, added to the output.
         needed: picks the N tokens (B, N, d) whose output is needed, by default all L. The others
             are attended to all the same.
+        project: makes queries, keys and values of the normalised input.
 
     Returns:
         (B, N, d).
     """
     attention, width = block.attn, x.shape[-1]
-    weight, bias = attention.in_proj_weight, attention.in_proj_bias
     normed = block.ln_1(x)
     if needed is None:
-        query, key_value = F.linear(normed, weight, bias).split((width, 2 * width), dim=-1)
+        query, key_value = project(attention, normed, slice(None)).split((width, 2 * width), dim=-1)
     else:
-        key_value = F.linear(normed, weight[width:], bias[width:])
+        key_value = project(attention, normed, slice(width, None))
         x, normed = needed(x), needed(normed)
-        query = F.linear(normed, weight[:width], bias[:width])
+        query = project(attention, normed, slice(width))
     x = x + attention.out_proj(attend(query, key_value, attention.num_heads))
     x = x + _mlp(block.mlp, block.ln_2(x))
     return x if adapter is None else x + adapter(normed)

@@ -4,6 +4,7 @@ from dassl.engine import TRAINER_REGISTRY
 from yacs.config import CfgNode
 
 from trainers import (
+    clip_lora,
     cocoop,
     coop,
     ivlp,
@@ -20,6 +21,7 @@ from trainers import (
 
 METHODS = (
     mmlop, zsclip, coop, cocoop, kgcoop, prograd, vpt, ivlp, maple, promptsrc, tcp, mma,
+    clip_lora,
 )  # fmt: skip
 
 

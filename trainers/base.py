@@ -52,6 +52,9 @@ class PromptTrainer(PromptCheckpoints, TrainerX):
 
     node: str  # the method's own config: cfg.TRAINER.<node>, with at least PREC
     requires_training: bool = True  # whether there is anything to train
+    # Whether a step depends on nothing but batch and parameters: then it is recorded as a CUDA
+    # graph, and several seeds are stepped together.
+    pure_step: bool = True
     command: Sequence[str] | None = None  # what was called, for results.json; None: sys.argv
     seeds: Sequence[int] = ()  # of the runs that are stepped in this process, where several are
 
@@ -123,7 +126,7 @@ class PromptTrainer(PromptCheckpoints, TrainerX):
         if needs_scaler(self.options.PREC, self.device):
             self.scaler = torch.amp.GradScaler("cuda")
         # Upstream's configuration has no such key.
-        self._graph = CUDAGraphStep(cfg.TRAIN.get("CUDA_GRAPH", True))
+        self._graph = CUDAGraphStep(self.pure_step and cfg.TRAIN.get("CUDA_GRAPH", True))
         self.register_model(FOLDER, prompt_learner, self.optim, self.sched)
 
     def _key(self, argument: str) -> str:

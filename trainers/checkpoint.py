@@ -56,6 +56,7 @@ class PromptCheckpoints:
     """The part of a trainer that writes and reads its checkpoints, with Dassl's hooks."""
 
     training_only: tuple[str, ...] = ("PREC",)  # options that trained prompts do not depend on
+    per_class: str = ""  # what is learned for each class, and has no use for others
     added_options: Mapping[str, object] = {}  # what old checkpoints were trained without knowing
     loaded: Mapping | None = None  # path and epoch of the checkpoint that is evaluated
 
@@ -138,6 +139,7 @@ class PromptCheckpoints:
         self._check_origin(checkpoint, path)
         self._check_shapes(checkpoint["state_dict"], path)
         self._check_options(checkpoint, path)
+        self._check_classes(checkpoint, path)
         return checkpoint
 
     def _check_origin(self, checkpoint: Mapping, path: Path) -> None:
@@ -162,6 +164,14 @@ class PromptCheckpoints:
                 f"{path} holds other prompts than this configuration asks for: expected "
                 f"{_shapes(expected)}; found {_shapes(found)}. Use the configuration of the "
                 "training run (N_CTX, PROMPT_DEPTH, LOW_RANK, RANK, SHARED_UP, the backbone)."
+            )
+
+    def _check_classes(self, checkpoint: Mapping, path: Path) -> None:
+        names = list(self.dm.dataset.classnames)
+        if self.per_class and checkpoint.get("classnames", names) != names:
+            raise ValueError(
+                f"{path} holds {self.per_class} for each of other classes: evaluate on the classes "
+                "that were trained on."
             )
 
     def _check_options(self, checkpoint: Mapping, path: Path) -> None:

@@ -1,7 +1,5 @@
 """CoOp: the words in front of the class name are trained (arXiv 2109.01134)."""
 
-from pathlib import Path
-
 import torch
 from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor
@@ -38,6 +36,10 @@ class CoOp(PromptTrainer):
     node = "COOP"
     training_only = ("PREC", "W", "ALPHA")
 
+    @property
+    def per_class(self) -> str:
+        return "a context" if self.options.CSC else ""
+
     def build_clip(self, classnames: list[str], generator: torch.Generator) -> PromptedCLIP:
         words, context = self.initial_context(len(classnames), generator)
         return PromptedCLIP(
@@ -60,13 +62,3 @@ class CoOp(PromptTrainer):
     def frozen_templates(self) -> tuple[str, ...]:
         """Return the templates of the frozen text features, of methods that hold on to these."""
         return ()
-
-    def read_checkpoint(self, path: Path) -> dict:
-        checkpoint = super().read_checkpoint(path)
-        names = list(self.dm.dataset.classnames)
-        if self.options.CSC and checkpoint.get("classnames", names) != names:
-            raise ValueError(
-                f"{path} holds a context for each of other classes: with TRAINER.COOP.CSC True "
-                "evaluate on the classes that were trained on."
-            )
-        return checkpoint

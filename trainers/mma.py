@@ -4,14 +4,12 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
-import torch.nn.functional as F
 from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from prompting import PromptedCLIP, encode_image, encode_text, require_transformer
 from prompting.layers import scale_gradient
-from prompting.precision import autocast
 from trainers.base import PromptTrainer
 
 Layers = list[Callable[[Tensor], Tensor] | None]
@@ -93,16 +91,12 @@ def _layers(layers: range, inputs: int, outputs: int, generator: torch.Generator
 class AdaptedCLIP(PromptedCLIP):
     """Classifies with adapters in both towers; its prompts are frozen words."""
 
-    def image_features(self, images: Tensor, prompts: Sequence[Tensor] = ()) -> Tensor:
-        with autocast(self.precision, self.device):
-            features = encode_image(self.clip, images, prompts, self.prompt_learner.vision())
-        return F.normalize(features.float(), dim=-1)
+    def encode_image(self, images: Tensor, prompts: Sequence[Tensor]) -> Tensor:
+        return encode_image(self.clip, images, prompts, self.prompt_learner.vision())
 
-    def text_features(self, prompts: Sequence[Tensor | None]) -> Tensor:
-        with autocast(self.precision, self.device):
-            adapters = self.prompt_learner.text()
-            features = encode_text(self.clip, self.tokenized_prompts, prompts, adapters)
-        return F.normalize(features.float(), dim=-1)
+    def encode_text(self, prompts: Sequence[Tensor | None]) -> Tensor:
+        adapters = self.prompt_learner.text()
+        return encode_text(self.clip, self.tokenized_prompts, prompts, adapters)
 
 
 @TRAINER_REGISTRY.register()

@@ -27,6 +27,7 @@ class Method:
         convert: from parameters by their names to parameters by ours; also takes gradients.
         sizes: of the tiny CLIP.
         losses: from their name of a loss in the step's log to ours.
+        loop: whether the original is a loop over loaders instead of a Dassl trainer.
         note: what sets it apart from another of the same trainer.
     """
 
@@ -36,6 +37,7 @@ class Method:
     options: tuple[str, ...] = ()
     sizes: str = "narrow"
     losses: Mapping[str, str] = field(default_factory=lambda: {"loss": "loss"})
+    loop: bool = False
     note: str = ""
 
     @property
@@ -86,6 +88,20 @@ def adapters(theirs: Values) -> dict[str, Tensor]:
         tower = tower.removesuffix("_adapter").replace("visual", "vision")
         part = "" if tower == "shared" else f"_{middle[0]}"
         found[f"{tower}{part}.{int(index) - FIRST}.{kind}"] = value
+    return found
+
+
+def lora(theirs: Values) -> dict[str, Tensor]:
+    """CLIP-LoRA: a module for each matrix of each block."""
+    found = {}
+    for tower, blocks in (("text", "transformer"), ("vision", "visual.transformer")):
+        for part, letter in (("down", "A"), ("up", "B")):
+            layers = [
+                torch.stack([theirs[f"{blocks}.resblocks.{i}.attn.{m}_proj.w_lora_{letter}"]
+                             for m in "qkv"])
+                for i in range(SIZES["narrow"]["layers"])
+            ]  # fmt: skip
+            found[f"{tower}_{part}"] = torch.stack(layers)
     return found
 
 
@@ -147,6 +163,15 @@ METHODS = {
             "MultiModalAdapter/vit_b16_ep5.yaml",
             adapters,
             (*fp32("MMADAPTER"), *LAYERS),
+        ),
+    ),
+    "lora": (
+        Method(
+            "CLIPLoRA",
+            "CLIPLoRA/base2new.yaml",
+            lora,
+            (*fp32("CLIPLORA"), "TRAINER.CLIPLORA.DROPOUT", "0"),
+            loop=True,
         ),
     ),
 }

@@ -2,7 +2,7 @@
 
     python tests/compat/originals.py --coop CoOp --maple multimodal-prompt-learning \
         --promptsrc PromptSRC --kgcoop KgCoOp --prograd Prompt-align \
-        --tcp Textual-based_Class-aware_prompt_tuning --mma VLM-MultiModalAdapter
+        --tcp Textual-based_Class-aware_prompt_tuning --mma VLM-MultiModalAdapter --lora CLIP-LoRA
 
 Both are built by their own train.py on the same tiny random weights in fp32, get the same
 parameters, and see the same batch. One line per method gives the largest differences of the logits,
@@ -26,6 +26,7 @@ from wording import TEMPLATES, check_templates
 from world import clip_state, write_dataset
 
 PROBE = Path(__file__).with_name("probe.py")
+LOOP_PROBE = Path(__file__).with_name("probe_loop.py")  # of originals that are no Dassl trainers
 TOLERANCE = 1e-4
 CHECKOUTS = {
     "coop": ("KaiyangZhou/CoOp", "trainers/coop.py"),
@@ -35,6 +36,7 @@ CHECKOUTS = {
     "promptsrc": ("muzairkhattak/PromptSRC", "trainers/promptsrc.py"),
     "tcp": ("htyao89/Textual-based_Class-aware_prompt_tuning", "trainers/tcp.py"),
     "mma": ("ZjjConan/VLM-MultiModalAdapter", "trainers/mmadapter.py"),
+    "lora": ("MaxZanella/CLIP-LoRA", "lora.py"),
 }
 # The family's code rounds prompts to half precision whatever PREC says; here both are in single.
 SINGLE = """
@@ -58,11 +60,12 @@ class Comparison:
 
     def run(self, method: Method, place: Place) -> str:
         """Return the differences; raise Failed where one is too large."""
-        theirs, shims = self.ask(method, place, place.folder, "")
+        configs = OURS if method.loop else place.folder
+        theirs, shims = self.ask(method, place, configs, "")
         folder = self.bench.folder()
         torch.save(method.convert(theirs["parameters"]), folder / "parameters.pth")
         home = Place(OURS, ENGINE)
-        ours, _ = self.ask(method, home, place.folder, str(folder / "parameters.pth"))
+        ours, _ = self.ask(method, home, configs, str(folder / "parameters.pth"))
         found = {"logits": _largest(ours["scores"] - theirs["scores"])}
         if theirs["log"]:
             found["loss"] = max(
@@ -101,7 +104,8 @@ class Comparison:
         (folder / "question.json").write_text(json.dumps(question))
         runs = [[str(folder / "question.json")]]
         weights = str(self.weights[method.sizes])
-        log = self.bench.launch(place, str(PROBE), runs, folder, weights)
+        probe = LOOP_PROBE if method.loop and place.folder != OURS else PROBE
+        log = self.bench.launch(place, str(probe), runs, folder, weights)
         answer = torch.load(folder / "answer.pth", weights_only=True)
         return answer, re.findall(r"^shim: (.*)$", log, re.MULTILINE)
 

@@ -21,6 +21,7 @@ TRAINERS = {
     "PromptSRC": (),
     "TCP": (),
     "MultiModalAdapter": ("TRAINER.MMADAPTER.ADAPTER_END", "9"),
+    "CLIPLoRA": ("TRAINER.CLIPLORA.EPOCH_STEPS", "2"),
 }
 
 
@@ -105,6 +106,34 @@ def test_promptsrc_resumes_its_aggregation(run, tmp_path, monkeypatch):
     assert all(torch.equal(whole[key], cut[key]) for key in whole)
 
 
+# What they keep from step to step, or draw in one, comes back from a checkpoint within an epoch.
+RESUMED = ["CLIPLoRA"]
+
+
+@pytest.mark.parametrize("trainer", RESUMED)
+def test_cut_within_an_epoch_it_ends_like_a_whole_run(run, tmp_path, monkeypatch, trainer):
+    pairs = ("DATALOADER.TRAIN_X.BATCH_SIZE", "4", "OPTIM.MAX_EPOCH", "3", *TRAINERS[trainer])
+    whole = run(trainer, "whole", *pairs)
+    method = TRAINER_REGISTRY.get(trainer)
+    forward_backward, steps = method.forward_backward, []
+
+    def stop(self, batch):
+        steps.append(batch)
+        if len(steps) == 3:
+            self.request_stop()
+        return forward_backward(self, batch)
+
+    monkeypatch.setattr(method, "forward_backward", stop)
+    with pytest.raises(KeyboardInterrupt):
+        run(trainer, "cut", *pairs)
+    monkeypatch.undo()
+    assert list((tmp_path / "cut" / "prompt_learner").glob("model.pth.tar-*-*"))
+    cut = run(trainer, "cut", *pairs, resume=str(tmp_path / "cut"))
+    assert cut["correct"] == whole["correct"]
+    found, expected = state_of(tmp_path / "cut", 3), state_of(tmp_path / "whole", 3)
+    assert all(torch.equal(found[key], value) for key, value in expected.items())
+
+
 def test_prompts_are_evaluated_in_the_layer_they_were_trained_for(run, tmp_path, capsys):
     run("TCP", "base", "TRAINER.COOP.TCP_LAYER", "5")
     with pytest.raises(SystemExit):
@@ -145,6 +174,8 @@ WRONG = {
     ("VPT",): "TRAINER.VPT.PROMPT_DEPTH_VISION is 12: the vision tower of this "
     "backbone takes 0 to 9",
     ("MultiModalAdapter", "TRAINER.MMADAPTER.ADAPTER_SCALE", "0"): "must be above 0, got 0.0",
+    ("CLIPLoRA", "TRAINER.CLIPLORA.DROPOUT", "1"): "must be at least 0 and below 1, got 1.0",
+    ("CLIPLoRA", "OPTIM.WARMUP_EPOCH", "1"): 'set OPTIM.LR_SCHEDULER "cosine" and OPTIM.WARMUP',
     ("CoCoOp", "TRAINER.COCOOP.PREC", "half"): 'Precision "half" is unknown',
 }
 

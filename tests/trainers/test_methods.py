@@ -4,6 +4,7 @@ import clip
 import pytest
 import torch
 from dassl.engine import TRAINER_REGISTRY
+from torch.func import functional_call
 
 from experiment import cli
 from experiment.config import CONFIGS
@@ -135,7 +136,20 @@ def mma(model, learner, images, labels):
     return cross_entropy(model.logit_scale.exp() * image @ text.T, labels)
 
 
+def clip_lora(model, learner, images, labels):
+    updated = {}
+    for tower, blocks in (("text", "transformer"), ("vision", "visual.transformer")):
+        down, up = getattr(learner, f"{tower}_down"), getattr(learner, f"{tower}_up")
+        for layer, (a, b) in enumerate(zip(down, up, strict=True)):
+            name = f"{blocks}.resblocks.{layer}.attn.in_proj_weight"
+            updates = torch.cat([b[part] @ a[part] for part in range(3)])
+            updated[name] = model.get_parameter(name) + 0.5 / 3**0.5 * updates
+    tokens = clip.tokenize(sentences(WORDS))
+    return cross_entropy(functional_call(model, updated, (images, tokens))[0], labels)
+
+
 DEPTHS = ("PROMPT_DEPTH_TEXT", "3", "PROMPT_DEPTH_VISION", "4")
+LORA = ("CLIPLORA.DROPOUT", "0", "CLIPLORA.RANK", "3", "CLIPLORA.ALPHA", "0.5")
 ADAPTERS = ("ADAPTER_START", "2", "ADAPTER_END", "3", "ADAPTER_DIM", "8", "ADAPTER_SCALE", "0.5")
 METHODS = {
     "CoOp": ("CoOp", coop, ()),
@@ -151,6 +165,7 @@ METHODS = {
     "TCP": ("TCP", tcp, ("COOP.TCP_LAYER", "3")),
     "MultiModalAdapter": ("MultiModalAdapter", mma, tuple(
         a if i % 2 else f"MMADAPTER.{a}" for i, a in enumerate(ADAPTERS))),
+    "CLIPLoRA": ("CLIPLoRA", clip_lora, LORA),
 }  # fmt: skip
 
 
@@ -224,6 +239,28 @@ def test_adapters_gradients_survive_fp16(build):
     assert all(p.grad.isfinite().all() for p in learner.text_up[0].parameters())
 
 
+def test_dropout_of_lora_is_before_the_updates_alone(build):
+    """Queries, keys and values each drop their own; in an evaluation nothing is dropped."""
+    trainer, _, images, _ = prepared(build, "CLIPLoRA")
+    learner, attention = trainer.model.prompt_learner, trainer.model.clip.transformer.resblocks[2]
+    attention, x = attention.attn, torch.randn(2, 5, 128)
+    learner.dropout, width = 0.25, 128
+    torch.manual_seed(3)
+    found = learner.text()[2](attention, x, slice(width, None))
+    torch.manual_seed(3)
+    expected = torch.nn.functional.linear(
+        x, attention.in_proj_weight[width:], attention.in_proj_bias[width:]
+    )
+    for part in (1, 2):
+        dropped = torch.nn.functional.dropout(x, 0.25)
+        update = learner.text_up[2, part] @ learner.text_down[2, part]
+        expected[..., (part - 1) * width : part * width] += learner.scale * dropped @ update.T
+    torch.testing.assert_close(found, expected)
+    assert not torch.equal(trainer.model(images), trainer.model(images))
+    learner.eval()
+    assert torch.equal(trainer.model(images), trainer.model(images))
+
+
 def test_prograd_takes_off_what_conflicts(build):
     """Two gradients by autograd on the plain towers, then the paper's equation 4."""
     trainer = build("ProGrad", "TRAINER.COOP.N_CTX", "6", "LOSS.T", "2.0", "LOSS.LAMBDA", "0.7")
@@ -283,6 +320,7 @@ PUBLISHED = {
     ("PromptSRC", "imagenet"): 15_360,
     ("TCP", "base2new"): 331_904,
     ("MultiModalAdapter", "base2new"): 674_560,
+    ("CLIPLoRA", "base2new"): 184_320,
     ("MMLoP", "base2new"): 11_556,
     ("ZeroshotCLIP", "base2new"): 0,
     ("ZeroshotCLIP2", "base2new"): 0,

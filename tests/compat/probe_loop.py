@@ -1,0 +1,133 @@
+"""Asks an original that is a loop over loaders, not a Dassl trainer, for its first step.
+
+    python probe_loop.py QUESTION.json
+
+Its own function trains, on one batch, and is stopped in its first step. What it asked of PyTorch is
+recorded on the way: the logits and the loss of its cross entropy, and the gradients that its
+optimiser was to follow. QUESTION and ANSWER are those of probe.py; parameters start at the
+original's own values, with noise on them.
+"""
+
+import importlib
+import json
+import sys
+from argparse import Namespace
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+sys.path.append(str(Path(__file__).parent))
+from world import NAMES
+
+BATCH = 4
+
+
+class Stepped(Exception):
+    """The first step was reached."""
+
+
+class Recorder:
+    """Listens to the loss and the optimiser of whatever trains meanwhile.
+
+    Args:
+        steps: which step of the optimiser counts; the others are left out.
+    """
+
+    def __init__(self, steps: int = 1) -> None:
+        self.loss = self.logits = None
+        self.values: dict[int, Tensor] = {}
+        self.gradients: dict[int, Tensor] = {}
+        self.steps = steps
+        self.noise = torch.Generator().manual_seed(0)
+        self._cross_entropy = F.cross_entropy
+        F.cross_entropy = self.cross_entropy
+        for optimizer in (torch.optim.AdamW, torch.optim.SGD):
+            self.listen(optimizer)
+
+    def cross_entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
+        self.loss, self.logits = self._cross_entropy(logits, labels), logits.detach()
+        return self.loss
+
+    def listen(self, optimizer: type) -> None:
+        begin = optimizer.__init__
+
+        def init(own, parameters, *rest, **options) -> None:
+            begin(own, parameters, *rest, **options)
+            for parameter in self.parameters(own):
+                noise = torch.randn(parameter.shape, generator=self.noise) * 0.05
+                parameter.data += noise.to(parameter.dtype)
+                self.values[id(parameter)] = parameter.detach().clone()
+
+        def step(own, *_, **__) -> None:
+            self.steps -= 1
+            if not self.steps:
+                self.gradients = {id(p): p.grad for p in self.parameters(own)}
+                raise Stepped
+
+        optimizer.__init__, optimizer.step = init, step
+
+    @staticmethod
+    def parameters(optimizer) -> list[Tensor]:
+        found = [p for group in optimizer.param_groups for p in group["params"]]
+        return [p for p in found if p.requires_grad]
+
+    def answer(self, named: dict[str, Tensor]) -> dict:
+        """What probe.py answers, of these tensors by name."""
+        named = {name: id(value) for name, value in named.items() if id(value) in self.gradients}
+        return {
+            "parameters": {name: self.values[key] for name, key in named.items()},
+            "scores": self.logits,
+            "gradients": {name: self.gradients[key] for name, key in named.items()},
+            "log": {"loss": self.loss.item()},
+        }
+
+
+def load_model() -> nn.Module:
+    """The tiny CLIP, by the checkout's own package."""
+    module = importlib.import_module("clip.clip")
+    state = torch.load(module._download("ViT-B/16"), weights_only=True)
+    return importlib.import_module("clip.model").build_model(state).float().eval()
+
+
+def without_accuracy(module: str) -> None:
+    """Replace what makes a number of a numpy array, which numpy 2.4 refuses."""
+    print("shim: no cls_acc")
+    importlib.import_module(module).cls_acc = lambda *_, **__: 0.0
+
+
+def clip_lora(recorder: Recorder, model: nn.Module, batch: tuple) -> dict[str, Tensor]:
+    run_lora = importlib.import_module("lora").run_lora
+    without_accuracy("lora")
+    args = Namespace(encoder="both", position="all", backbone="ViT-B/16", params=["q", "k", "v"])
+    # At a rate of 0 the original subtracts the updates from weights that the gradients need.
+    vars(args).update(r=2, alpha=1, dropout_rate=1e-12, lr=1e-3, n_iters=1, shots=1)
+    vars(args).update(eval_only=False, save_path=None)
+    dataset = Namespace(classnames=list(NAMES), template=["a photo of a {}."])
+    try:
+        run_lora(args, model, 100, dataset, [batch], [batch], [batch])
+    except Stepped:
+        return dict(model.named_parameters())
+
+
+LOOPS = {"CLIPLoRA": clip_lora}
+
+
+def main(question: dict) -> None:
+    settings = question["settings"]
+    sys.path.insert(0, ".")
+    torch.manual_seed(0)
+    model = load_model()
+    generator = torch.Generator().manual_seed(1)
+    side = model.visual.input_resolution
+    images = torch.randn(BATCH, 3, side, side, generator=generator)
+    batch = images, torch.arange(BATCH) % len(NAMES)
+    recorder = Recorder()
+    named = LOOPS[settings["trainer"]](recorder, model, batch)
+    torch.save(recorder.answer(named), question["answer"])
+
+
+if __name__ == "__main__":
+    with open(sys.argv[1]) as file:
+        main(json.load(file))
