@@ -128,6 +128,10 @@ RULES: dict[str, Rule] = {
     "TRAINER.CLIPLORA.RANK": at_least(1),
     "TRAINER.CLIPLORA.ALPHA": above(0),
     "TRAINER.CLIPLORA.DROPOUT": BETA,
+    "TRAINER.TIPADAPTER.ALPHA": at_least(0),
+    "TRAINER.TIPADAPTER.BETA": above(0),
+    "TRAINER.TIPADAPTER.SEARCH_*": at_least(0),
+    "TRAINER.TIPADAPTER.AUGMENT_EPOCHS": at_least(1),
     "LOSS.T": above(0),
 }
 FINITE = Rule("a finite number", math.isfinite)

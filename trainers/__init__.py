@@ -15,13 +15,14 @@ from trainers import (
     prograd,
     promptsrc,
     tcp,
+    tip_adapter,
     vpt,
     zsclip,
 )
 
 METHODS = (
     mmlop, zsclip, coop, cocoop, kgcoop, prograd, vpt, ivlp, maple, promptsrc, tcp, mma,
-    clip_lora,
+    clip_lora, tip_adapter,
 )  # fmt: skip
 
 

@@ -27,7 +27,7 @@ class StepSchedule(PromptTrainer):
 
     def build_data_loader(self) -> None:
         super().build_data_loader()
-        steps = self.options.EPOCH_STEPS * max(self.cfg.DATASET.NUM_SHOTS, 0)
+        steps = self.options.get("EPOCH_STEPS", 0) * max(self.cfg.DATASET.NUM_SHOTS, 0)
         if steps:
             self.train_loader_x.sampler.draw(steps * self.train_loader_x.batch_size)
 

@@ -174,4 +174,5 @@ METHODS = {
             loop=True,
         ),
     ),
+    "tip": (Method("TipAdapterF", "TipAdapterF/few_shot.yaml", dict, loop=True),),
 }

@@ -25,6 +25,15 @@ TRAINERS = {
 }
 
 
+# What these learn is for the classes that they were trained on; of TipAdapter nothing is.
+PER_CLASS = {
+    "TipAdapter": (),
+    "TipAdapterF": (),
+}
+ALL = {**TRAINERS, **PER_CLASS}
+NO_PARAMETERS = ("ZeroshotCLIP2", "TipAdapter")
+
+
 def state_of(folder, epoch=2):
     path = folder / "prompt_learner" / f"model.pth.tar-{epoch}"
     return torch.load(path, weights_only=True)["state_dict"]
@@ -45,17 +54,17 @@ def test_train_on_base_then_evaluate_on_new(run, tmp_path, trainer):
 
 
 @pytest.mark.parametrize("precision", ["amp", "bf16"])
-@pytest.mark.parametrize("trainer", [t for t in TRAINERS if t != "ZeroshotCLIP2"])
+@pytest.mark.parametrize("trainer", [t for t in ALL if t not in NO_PARAMETERS])
 def test_other_precisions_train(run, tmp_path, trainer, precision):
     """What is learned stays fp32, and so does the optimiser's state."""
-    few = ("OPTIM.MAX_EPOCH", "1", "DATASET.NUM_SHOTS", "1", *TRAINERS[trainer])
+    few = ("OPTIM.MAX_EPOCH", "1", "DATASET.NUM_SHOTS", "1", *ALL[trainer])
     run(trainer, "run", *few, f"TRAINER.{TRAINER_REGISTRY.get(trainer).node}.PREC", precision)
     path = tmp_path / "run" / "prompt_learner" / "model.pth.tar-1"
     checkpoint = torch.load(path, weights_only=True)
     momenta = checkpoint["optimizer"]["state"].values()
     kept = [*checkpoint["state_dict"].values(), *(v for s in momenta for v in s.values())]
-    assert all(v.dtype == torch.float32 for v in kept if isinstance(v, torch.Tensor))
-    assert all(v.isfinite().all() for v in kept if isinstance(v, torch.Tensor))
+    kept = [v for v in kept if isinstance(v, torch.Tensor) and v.dtype != torch.long]
+    assert all(v.dtype == torch.float32 and v.isfinite().all() for v in kept)
 
 
 def test_aggregation_weighs_the_epochs_by_a_gaussian():
@@ -107,12 +116,12 @@ def test_promptsrc_resumes_its_aggregation(run, tmp_path, monkeypatch):
 
 
 # What they keep from step to step, or draw in one, comes back from a checkpoint within an epoch.
-RESUMED = ["CLIPLoRA"]
+RESUMED = ["CLIPLoRA", "TipAdapterF"]
 
 
 @pytest.mark.parametrize("trainer", RESUMED)
 def test_cut_within_an_epoch_it_ends_like_a_whole_run(run, tmp_path, monkeypatch, trainer):
-    pairs = ("DATALOADER.TRAIN_X.BATCH_SIZE", "4", "OPTIM.MAX_EPOCH", "3", *TRAINERS[trainer])
+    pairs = ("DATALOADER.TRAIN_X.BATCH_SIZE", "4", "OPTIM.MAX_EPOCH", "3", *ALL[trainer])
     whole = run(trainer, "whole", *pairs)
     method = TRAINER_REGISTRY.get(trainer)
     forward_backward, steps = method.forward_backward, []
@@ -150,6 +159,19 @@ def test_class_specific_contexts_are_for_their_classes(run, tmp_path, capsys):
     with pytest.raises(SystemExit):
         run("CoOp", "new", "--eval-only", "DATASET.SUBSAMPLE_CLASSES", "new", *options, **load)
     assert "holds a context for each of other classes" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("trainer", PER_CLASS)
+def test_what_is_learned_for_each_class_is_for_these(run, tmp_path, capsys, trainer):
+    """Base and new have equally many classes: the shapes alone would fit."""
+    base = run(trainer, "base", "DATASET.SUBSAMPLE_CLASSES", "base", *PER_CLASS[trainer])
+    load = {"model_dir": str(tmp_path / "base")}
+    options = ("--eval-only", *PER_CLASS[trainer])
+    again = run(trainer, "again", "DATASET.SUBSAMPLE_CLASSES", "base", *options, **load)
+    assert again["correct"] == base["correct"]
+    with pytest.raises(SystemExit):
+        run(trainer, "new", "DATASET.SUBSAMPLE_CLASSES", "new", *options, **load)
+    assert "for each of other classes: evaluate on the classes" in capsys.readouterr().err
 
 
 WRONG = {

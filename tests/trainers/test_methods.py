@@ -6,7 +6,6 @@ import torch
 from dassl.engine import TRAINER_REGISTRY
 from torch.func import functional_call
 
-from experiment import cli
 from experiment.config import CONFIGS
 from prompting.templates import IMAGENET_TEMPLATES, IMAGENET_TEMPLATES_SELECT
 from tests.reference import cross_entropy, ensemble, image_tower, text_tower, unit
@@ -14,22 +13,6 @@ from tests.reference import cross_entropy, ensemble, image_tower, text_tower, un
 NAMES = ["face", "leopard", "motorbike", "accordion"]  # the miniature data set's classes
 WORDS = "a photo of a"
 IMAGES = 3
-
-
-@pytest.fixture
-def build(tmp_path, tiny_file, tiny_root):
-    """A trainer on the miniature data and the tiny CLIP of 9 layers."""
-
-    def call(trainer, *pairs, backbone=tiny_file, config=""):
-        args = cli.parse_args(
-            ["--root", str(tiny_root), "--trainer", trainer, "--seed", "1", "--backbone", backbone]
-            + ["--output-dir", str(tmp_path / "built"), "--no-train", "--config-file", config]
-            + ["DATASET.NAME", "Caltech101", "DATALOADER.NUM_WORKERS", "0"]
-            + ["DATASET.NUM_SHOTS", "2", *pairs]
-        )
-        return cli.build(args, cli.setup_cfg(args))
-
-    return call
 
 
 def sentences(words):
@@ -148,6 +131,14 @@ def clip_lora(model, learner, images, labels):
     return cross_entropy(functional_call(model, updated, (images, tokens))[0], labels)
 
 
+def tip_adapter(model, learner, images, labels):
+    image = unit(model.encode_image(images))
+    text = unit(model.encode_text(clip.tokenize(sentences(WORDS))))
+    affinity = image @ learner.keys.T
+    cache = (-1 * (2 - 2 * affinity)).exp() @ torch.eye(4)[learner.labels]
+    return cross_entropy(model.logit_scale.exp() * image @ text.T + 3 * cache, labels)
+
+
 DEPTHS = ("PROMPT_DEPTH_TEXT", "3", "PROMPT_DEPTH_VISION", "4")
 LORA = ("CLIPLORA.DROPOUT", "0", "CLIPLORA.RANK", "3", "CLIPLORA.ALPHA", "0.5")
 ADAPTERS = ("ADAPTER_START", "2", "ADAPTER_END", "3", "ADAPTER_DIM", "8", "ADAPTER_SCALE", "0.5")
@@ -166,6 +157,8 @@ METHODS = {
     "MultiModalAdapter": ("MultiModalAdapter", mma, tuple(
         a if i % 2 else f"MMADAPTER.{a}" for i, a in enumerate(ADAPTERS))),
     "CLIPLoRA": ("CLIPLoRA", clip_lora, LORA),
+    "TipAdapterF": ("TipAdapterF", tip_adapter, (
+        "TIPADAPTER.ALPHA", "3", "TIPADAPTER.BETA", "2")),
 }  # fmt: skip
 
 
@@ -321,6 +314,8 @@ PUBLISHED = {
     ("TCP", "base2new"): 331_904,
     ("MultiModalAdapter", "base2new"): 674_560,
     ("CLIPLoRA", "base2new"): 184_320,
+    ("TipAdapter", "few_shot"): 0,
+    ("TipAdapterF", "few_shot"): 4 * 2 * 512,  # 4 classes, 2 shots
     ("MMLoP", "base2new"): 11_556,
     ("ZeroshotCLIP", "base2new"): 0,
     ("ZeroshotCLIP2", "base2new"): 0,
