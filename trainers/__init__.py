@@ -4,6 +4,7 @@ from dassl.engine import TRAINER_REGISTRY
 from yacs.config import CfgNode
 
 from trainers import (
+    clip_adapter,
     clip_lora,
     cocoop,
     coop,
@@ -22,7 +23,7 @@ from trainers import (
 
 METHODS = (
     mmlop, zsclip, coop, cocoop, kgcoop, prograd, vpt, ivlp, maple, promptsrc, tcp, mma,
-    clip_lora, tip_adapter,
+    clip_lora, tip_adapter, clip_adapter,
 )  # fmt: skip
 
 

@@ -7,11 +7,13 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-# Widths of the towers, and their layers. MaPLe and TCP are written for widths of ViT-B/16.
+# Widths of the towers, and their layers. MaPLe and TCP are written for widths of ViT-B/16,
+# CLIP-Adapter for the joint width of RN50.
 SIZES = {
     "narrow": dict(text=128, vision=192, layers=12),
     "maple": dict(text=512, vision=768, layers=3),
     "tcp": dict(text=512, vision=64, layers=9),
+    "adapter": dict(text=128, vision=192, layers=2, joint=1024),
 }
 Values = Mapping[str, Tensor]
 
@@ -105,6 +107,12 @@ def lora(theirs: Values) -> dict[str, Tensor]:
     return found
 
 
+def bottleneck(theirs: Values) -> dict[str, Tensor]:
+    """CLIP-Adapter: the two layers of its sequence."""
+    names = {"fc.0.weight": "image.down.weight", "fc.2.weight": "image.up.weight"}
+    return {names[name]: value for name, value in theirs.items()}
+
+
 def fp32(node: str) -> tuple[str, str]:
     return f"TRAINER.{node}.PREC", "fp32"
 
@@ -173,6 +181,9 @@ METHODS = {
             (*fp32("CLIPLORA"), "TRAINER.CLIPLORA.DROPOUT", "0"),
             loop=True,
         ),
+    ),
+    "clip_adapter": (
+        Method("CLIPAdapter", "CLIPAdapter/few_shot.yaml", bottleneck, sizes="adapter", loop=True),
     ),
     "tip": (Method("TipAdapterF", "TipAdapterF/few_shot.yaml", dict, loop=True),),
 }

@@ -3,7 +3,7 @@
     python tests/compat/originals.py --coop CoOp --maple multimodal-prompt-learning \
         --promptsrc PromptSRC --kgcoop KgCoOp --prograd Prompt-align \
         --tcp Textual-based_Class-aware_prompt_tuning --mma VLM-MultiModalAdapter --lora CLIP-LoRA \
-        --tip Tip-Adapter
+        --clip_adapter CLIP-Adapter --tip Tip-Adapter
 
 Both are built by their own train.py on the same tiny random weights in fp32, get the same
 parameters, and see the same batch. One line per method gives the largest differences of the logits,
@@ -38,6 +38,7 @@ CHECKOUTS = {
     "tcp": ("htyao89/Textual-based_Class-aware_prompt_tuning", "trainers/tcp.py"),
     "mma": ("ZjjConan/VLM-MultiModalAdapter", "trainers/mmadapter.py"),
     "lora": ("MaxZanella/CLIP-LoRA", "lora.py"),
+    "clip_adapter": ("gaopengcuhk/CLIP-Adapter", "clip_adapter.py"),
     "tip": ("gaopengcuhk/Tip-Adapter", "main.py"),
 }
 # The family's code rounds prompts to half precision whatever PREC says; here both are in single.
@@ -57,7 +58,7 @@ class Comparison:
         self.weights = {}
         for name, sizes in SIZES.items():
             self.weights[name] = scratch / f"{name}.pth"
-            state = clip_state(**sizes, joint=64, patch=8, side=SIDE)
+            state = clip_state(**{"joint": 64, "patch": 8, "side": SIDE, **sizes})
             torch.save(state, self.weights[name])
 
     def run(self, method: Method, place: Place) -> str:

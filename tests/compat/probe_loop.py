@@ -8,6 +8,7 @@ optimiser was to follow. QUESTION and ANSWER are those of probe.py; parameters s
 original's own values, with noise on them.
 """
 
+import contextlib
 import importlib
 import json
 import sys
@@ -85,6 +86,15 @@ class Recorder:
         }
 
 
+def stay_on_cpu() -> None:
+    """Without a GPU `.to("cuda")` leaves a tensor where it is."""
+    if torch.cuda.is_available():
+        return
+    print('shim: .to("cuda") stays on the CPU')
+    to = torch.Tensor.to
+    torch.Tensor.to = lambda self, *a, **k: self if "cuda" in a else to(self, *a, **k)
+
+
 def load_model() -> nn.Module:
     """The tiny CLIP, by the checkout's own package."""
     module = importlib.import_module("clip.clip")
@@ -135,13 +145,30 @@ def tip_adapter(recorder: Recorder, model: nn.Module, batch: tuple) -> dict[str,
         return {"keys": adapters[0].weight}
 
 
-LOOPS = {"CLIPLoRA": clip_lora, "TipAdapterF": tip_adapter}
+def step(model: nn.Module, parameters: nn.Module, batch: tuple) -> dict[str, Tensor]:
+    """What the family's `forward_backward` does, of a model without the rest of its code base."""
+    optimizer = torch.optim.SGD(parameters.parameters(), lr=1e-3)
+    F.cross_entropy(model(batch[0]), batch[1]).backward()
+    with contextlib.suppress(Stepped):
+        optimizer.step()
+    return dict(parameters.named_parameters())
+
+
+def clip_adapter(recorder: Recorder, model: nn.Module, batch: tuple) -> dict[str, Tensor]:
+    module = importlib.import_module("clip_adapter")
+    cfg = Namespace(DATASET=Namespace(NAME="Caltech101"))
+    model = module.CustomCLIP(cfg, NAMES, model.requires_grad_(False))
+    return step(model, model.adapter.requires_grad_(), batch)
+
+
+LOOPS = {"CLIPLoRA": clip_lora, "TipAdapterF": tip_adapter, "CLIPAdapter": clip_adapter}
 
 
 def main(question: dict) -> None:
     settings = question["settings"]
     sys.path.insert(0, ".")
     torch.manual_seed(0)
+    stay_on_cpu()
     model = load_model()
     generator = torch.Generator().manual_seed(1)
     side = model.visual.input_resolution

@@ -18,7 +18,10 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 RUN = ("coop", "maple", "promptsrc", "dassl")
-ORIGINALS = ("coop", "kgcoop", "prograd", "maple", "promptsrc", "tcp", "mma", "lora", "tip")
+ORIGINALS = (
+    *("coop", "kgcoop", "prograd", "maple", "promptsrc", "tcp", "mma"),
+    *("lora", "tip", "clip_adapter"),
+)
 
 
 @pytest.fixture

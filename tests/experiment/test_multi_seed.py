@@ -30,6 +30,7 @@ METHODS = {
     "PromptSRC": (),
     "TCP": (),
     "MultiModalAdapter": ("TRAINER.MMADAPTER.ADAPTER_END", "9"),
+    "CLIPAdapter": (),
 }
 # Of the norm of what is compared: sums over a stack are rounded in another order (fp32).
 TOLERANCE = 3e-5

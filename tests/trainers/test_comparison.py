@@ -22,6 +22,7 @@ TRAINERS = {
     "TCP": (),
     "MultiModalAdapter": ("TRAINER.MMADAPTER.ADAPTER_END", "9"),
     "CLIPLoRA": ("TRAINER.CLIPLORA.EPOCH_STEPS", "2"),
+    "CLIPAdapter": (),
 }
 
 
@@ -198,6 +199,7 @@ WRONG = {
     ("MultiModalAdapter", "TRAINER.MMADAPTER.ADAPTER_SCALE", "0"): "must be above 0, got 0.0",
     ("CLIPLoRA", "TRAINER.CLIPLORA.DROPOUT", "1"): "must be at least 0 and below 1, got 1.0",
     ("CLIPLoRA", "OPTIM.WARMUP_EPOCH", "1"): 'set OPTIM.LR_SCHEDULER "cosine" and OPTIM.WARMUP',
+    ("CLIPAdapter", "TRAINER.CLIPADAPTER.RATIO", "2"): "must be between 0 and 1, got 2.0",
     ("CoCoOp", "TRAINER.COCOOP.PREC", "half"): 'Precision "half" is unknown',
 }
 
@@ -210,7 +212,7 @@ def test_wrong_options_are_named(run, capsys, arguments):
     assert WRONG[arguments] in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("trainer", ["CoOp", "CoCoOp", "KgCoOp", "ProGrad", "TCP"])
+@pytest.mark.parametrize("trainer", ["CoOp", "CoCoOp", "KgCoOp", "ProGrad", "TCP", "CLIPAdapter"])
 def test_text_prompts_take_a_resnet(trainer, tiny_root, tmp_path):
     """Upstream's files name RN50; the image tower is left alone there."""
     from clip.model import CLIP

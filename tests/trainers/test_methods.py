@@ -139,6 +139,14 @@ def tip_adapter(model, learner, images, labels):
     return cross_entropy(model.logit_scale.exp() * image @ text.T + 3 * cache, labels)
 
 
+def clip_adapter(model, learner, images, labels):
+    image = model.encode_image(images)
+    hidden = (image @ learner.image.down.weight.T).clamp(min=0)
+    image = unit(0.2 * (hidden @ learner.image.up.weight.T).clamp(min=0) + 0.8 * image)
+    text = unit(model.encode_text(clip.tokenize(sentences(WORDS))))
+    return cross_entropy(model.logit_scale.exp() * image @ text.T, labels)
+
+
 DEPTHS = ("PROMPT_DEPTH_TEXT", "3", "PROMPT_DEPTH_VISION", "4")
 LORA = ("CLIPLORA.DROPOUT", "0", "CLIPLORA.RANK", "3", "CLIPLORA.ALPHA", "0.5")
 ADAPTERS = ("ADAPTER_START", "2", "ADAPTER_END", "3", "ADAPTER_DIM", "8", "ADAPTER_SCALE", "0.5")
@@ -157,6 +165,7 @@ METHODS = {
     "MultiModalAdapter": ("MultiModalAdapter", mma, tuple(
         a if i % 2 else f"MMADAPTER.{a}" for i, a in enumerate(ADAPTERS))),
     "CLIPLoRA": ("CLIPLoRA", clip_lora, LORA),
+    "CLIPAdapter": ("CLIPAdapter", clip_adapter, ()),
     "TipAdapterF": ("TipAdapterF", tip_adapter, (
         "TIPADAPTER.ALPHA", "3", "TIPADAPTER.BETA", "2")),
 }  # fmt: skip
@@ -314,6 +323,7 @@ PUBLISHED = {
     ("TCP", "base2new"): 331_904,
     ("MultiModalAdapter", "base2new"): 674_560,
     ("CLIPLoRA", "base2new"): 184_320,
+    ("CLIPAdapter", "few_shot"): 131_072,
     ("TipAdapter", "few_shot"): 0,
     ("TipAdapterF", "few_shot"): 4 * 2 * 512,  # 4 classes, 2 shots
     ("MMLoP", "base2new"): 11_556,
