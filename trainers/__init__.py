@@ -15,6 +15,7 @@ from trainers import (
     mmlop,
     prograd,
     promptsrc,
+    taskres,
     tcp,
     tip_adapter,
     vpt,
@@ -23,7 +24,7 @@ from trainers import (
 
 METHODS = (
     mmlop, zsclip, coop, cocoop, kgcoop, prograd, vpt, ivlp, maple, promptsrc, tcp, mma,
-    clip_lora, tip_adapter, clip_adapter,
+    clip_lora, tip_adapter, clip_adapter, taskres,
 )  # fmt: skip
 
 

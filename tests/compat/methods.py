@@ -113,6 +113,11 @@ def bottleneck(theirs: Values) -> dict[str, Tensor]:
     return {names[name]: value for name, value in theirs.items()}
 
 
+def residuals(theirs: Values) -> dict[str, Tensor]:
+    """TaskRes: one tensor."""
+    return {"residuals": theirs["prompt_learner.text_feature_residuals"]} if theirs else {}
+
+
 def fp32(node: str) -> tuple[str, str]:
     return f"TRAINER.{node}.PREC", "fp32"
 
@@ -184,6 +189,14 @@ METHODS = {
     ),
     "clip_adapter": (
         Method("CLIPAdapter", "CLIPAdapter/few_shot.yaml", bottleneck, sizes="adapter", loop=True),
+    ),
+    "taskres": (
+        Method(
+            "TaskRes",
+            "TaskRes/adam_lr2e-3_B256_ep100.yaml",
+            residuals,
+            (*fp32("TaskRes"), "TRAINER.TaskRes.RESIDUAL_SCALE", "0.5"),
+        ),
     ),
     "tip": (Method("TipAdapterF", "TipAdapterF/few_shot.yaml", dict, loop=True),),
 }

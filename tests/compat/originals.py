@@ -3,7 +3,7 @@
     python tests/compat/originals.py --coop CoOp --maple multimodal-prompt-learning \
         --promptsrc PromptSRC --kgcoop KgCoOp --prograd Prompt-align \
         --tcp Textual-based_Class-aware_prompt_tuning --mma VLM-MultiModalAdapter --lora CLIP-LoRA \
-        --clip_adapter CLIP-Adapter --tip Tip-Adapter
+        --clip_adapter CLIP-Adapter --tip Tip-Adapter --taskres TaskRes
 
 Both are built by their own train.py on the same tiny random weights in fp32, get the same
 parameters, and see the same batch. One line per method gives the largest differences of the logits,
@@ -39,6 +39,7 @@ CHECKOUTS = {
     "mma": ("ZjjConan/VLM-MultiModalAdapter", "trainers/mmadapter.py"),
     "lora": ("MaxZanella/CLIP-LoRA", "lora.py"),
     "clip_adapter": ("gaopengcuhk/CLIP-Adapter", "clip_adapter.py"),
+    "taskres": ("geekyutao/TaskRes", "trainers/taskres.py"),
     "tip": ("gaopengcuhk/Tip-Adapter", "main.py"),
 }
 # The family's code rounds prompts to half precision whatever PREC says; here both are in single.
@@ -46,6 +47,14 @@ SINGLE = """
 import torch
 torch.Tensor.half = torch.nn.Module.half = lambda self: self
 print("shim: half() keeps fp32")
+"""
+# TaskRes imports what Python had up to 3.12, and leaves the underscores in class names.
+TASKRES = """
+import re
+from clip import clip
+re.template, tokenize = None, clip.tokenize
+clip.tokenize = lambda texts: tokenize([text.replace("_", " ") for text in texts])
+print("shim: underscores are spaces")
 """
 SIDE = 32
 
@@ -95,6 +104,7 @@ class Comparison:
             "seed": 1,
             "trainer": method.trainer,
             "backbone": "ViT-B/16",
+            "enhanced_base": "none",  # of TaskRes
             "config_file": str(configs / "configs" / "trainers" / method.config),
             "dataset_config_file": "configs/datasets/caltech101.yaml",
             "opts": [*method.options, "DATASET.NUM_SHOTS", "2", "INPUT.SIZE", f"({SIDE}, {SIDE})"],
@@ -122,7 +132,9 @@ def place_of(name: str, checkout: Path) -> Place:
     folder = {"kgcoop": "KgCoOp", "prograd": "ProGrad.public"}.get(name, "")
     engine = checkout / "Dassl.ProGrad.pytorch" if name == "prograd" else ENGINE
     before = documented("MMLoP on Dassl.pytorch") if name == "prograd" else ""
-    return Place(checkout / folder, engine, before + SINGLE)
+    return Place(
+        checkout / folder, engine, before + SINGLE + (TASKRES if name == "taskres" else "")
+    )
 
 
 def checks(

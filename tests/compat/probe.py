@@ -26,7 +26,9 @@ FLAGS = ("resume", "source_domains", "target_domains", "transforms", "head")
 
 def build(settings: dict):
     train = runpy.run_path("train.py")
-    cfg = train["setup_cfg"](argparse.Namespace(**dict.fromkeys(FLAGS, ""), **settings))
+    args = argparse.Namespace(**dict.fromkeys(FLAGS, ""), **settings)
+    train["setup_cfg"].__globals__["args"] = args  # TaskRes reads it where it has it as a script
+    cfg = train["setup_cfg"](args)
     set_random_seed(1)
     return build_trainer(cfg)
 

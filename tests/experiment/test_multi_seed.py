@@ -31,6 +31,7 @@ METHODS = {
     "TCP": (),
     "MultiModalAdapter": ("TRAINER.MMADAPTER.ADAPTER_END", "9"),
     "CLIPAdapter": (),
+    "TaskRes": (),
 }
 # Of the norm of what is compared: sums over a stack are rounded in another order (fp32).
 TOLERANCE = 3e-5

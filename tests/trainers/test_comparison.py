@@ -28,6 +28,7 @@ TRAINERS = {
 
 # What these learn is for the classes that they were trained on; of TipAdapter nothing is.
 PER_CLASS = {
+    "TaskRes": (),
     "TipAdapter": (),
     "TipAdapterF": (),
 }
@@ -200,6 +201,7 @@ WRONG = {
     ("CLIPLoRA", "TRAINER.CLIPLORA.DROPOUT", "1"): "must be at least 0 and below 1, got 1.0",
     ("CLIPLoRA", "OPTIM.WARMUP_EPOCH", "1"): 'set OPTIM.LR_SCHEDULER "cosine" and OPTIM.WARMUP',
     ("CLIPAdapter", "TRAINER.CLIPADAPTER.RATIO", "2"): "must be between 0 and 1, got 2.0",
+    ("TaskRes", "TRAINER.TaskRes.RESIDUAL_SCALE", "0"): "must be above 0, got 0.0",
     ("CoCoOp", "TRAINER.COCOOP.PREC", "half"): 'Precision "half" is unknown',
 }
 
@@ -212,7 +214,10 @@ def test_wrong_options_are_named(run, capsys, arguments):
     assert WRONG[arguments] in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("trainer", ["CoOp", "CoCoOp", "KgCoOp", "ProGrad", "TCP", "CLIPAdapter"])
+OF_THE_TEXT = ["CoOp", "CoCoOp", "KgCoOp", "ProGrad", "TCP", "CLIPAdapter", "TaskRes"]
+
+
+@pytest.mark.parametrize("trainer", OF_THE_TEXT)
 def test_text_prompts_take_a_resnet(trainer, tiny_root, tmp_path):
     """Upstream's files name RN50; the image tower is left alone there."""
     from clip.model import CLIP

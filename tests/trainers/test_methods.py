@@ -147,6 +147,13 @@ def clip_adapter(model, learner, images, labels):
     return cross_entropy(model.logit_scale.exp() * image @ text.T, labels)
 
 
+def taskres(model, learner, images, labels):
+    frozen = model.encode_text(clip.tokenize(sentences(WORDS)))
+    text = unit(frozen + 0.7 * learner.residuals)
+    logits = model.logit_scale.exp() * unit(model.encode_image(images)) @ text.T
+    return cross_entropy(logits, labels)
+
+
 DEPTHS = ("PROMPT_DEPTH_TEXT", "3", "PROMPT_DEPTH_VISION", "4")
 LORA = ("CLIPLORA.DROPOUT", "0", "CLIPLORA.RANK", "3", "CLIPLORA.ALPHA", "0.5")
 ADAPTERS = ("ADAPTER_START", "2", "ADAPTER_END", "3", "ADAPTER_DIM", "8", "ADAPTER_SCALE", "0.5")
@@ -166,6 +173,7 @@ METHODS = {
         a if i % 2 else f"MMADAPTER.{a}" for i, a in enumerate(ADAPTERS))),
     "CLIPLoRA": ("CLIPLoRA", clip_lora, LORA),
     "CLIPAdapter": ("CLIPAdapter", clip_adapter, ()),
+    "TaskRes": ("TaskRes", taskres, ("TaskRes.RESIDUAL_SCALE", "0.7")),
     "TipAdapterF": ("TipAdapterF", tip_adapter, (
         "TIPADAPTER.ALPHA", "3", "TIPADAPTER.BETA", "2")),
 }  # fmt: skip
@@ -324,6 +332,7 @@ PUBLISHED = {
     ("MultiModalAdapter", "base2new"): 674_560,
     ("CLIPLoRA", "base2new"): 184_320,
     ("CLIPAdapter", "few_shot"): 131_072,
+    ("TaskRes", "few_shot"): 4 * 512,  # 4 classes
     ("TipAdapter", "few_shot"): 0,
     ("TipAdapterF", "few_shot"): 4 * 2 * 512,  # 4 classes, 2 shots
     ("MMLoP", "base2new"): 11_556,
