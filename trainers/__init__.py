@@ -10,6 +10,7 @@ from trainers import (
     coop,
     ivlp,
     kgcoop,
+    lp_plus_plus,
     maple,
     mma,
     mmlop,
@@ -24,7 +25,7 @@ from trainers import (
 
 METHODS = (
     mmlop, zsclip, coop, cocoop, kgcoop, prograd, vpt, ivlp, maple, promptsrc, tcp, mma,
-    clip_lora, tip_adapter, clip_adapter, taskres,
+    clip_lora, tip_adapter, clip_adapter, taskres, lp_plus_plus,
 )  # fmt: skip
 
 

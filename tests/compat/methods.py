@@ -118,6 +118,11 @@ def residuals(theirs: Values) -> dict[str, Tensor]:
     return {"residuals": theirs["prompt_learner.text_feature_residuals"]} if theirs else {}
 
 
+def probe(theirs: Values) -> dict[str, Tensor]:
+    """LP++: its alphas have a dimension more."""
+    return {**theirs, "alpha": theirs["alpha"].flatten()}
+
+
 def fp32(node: str) -> tuple[str, str]:
     return f"TRAINER.{node}.PREC", "fp32"
 
@@ -190,6 +195,7 @@ METHODS = {
     "clip_adapter": (
         Method("CLIPAdapter", "CLIPAdapter/few_shot.yaml", bottleneck, sizes="adapter", loop=True),
     ),
+    "lp_plus_plus": (Method("LPPlusPlus", "LPPlusPlus/few_shot.yaml", probe, loop=True),),
     "taskres": (
         Method(
             "TaskRes",

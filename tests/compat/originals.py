@@ -3,7 +3,8 @@
     python tests/compat/originals.py --coop CoOp --maple multimodal-prompt-learning \
         --promptsrc PromptSRC --kgcoop KgCoOp --prograd Prompt-align \
         --tcp Textual-based_Class-aware_prompt_tuning --mma VLM-MultiModalAdapter --lora CLIP-LoRA \
-        --clip_adapter CLIP-Adapter --tip Tip-Adapter --taskres TaskRes
+        --clip_adapter CLIP-Adapter --tip Tip-Adapter --taskres TaskRes \
+        --lp_plus_plus FewShot-CLIP-Strong-Baseline
 
 Both are built by their own train.py on the same tiny random weights in fp32, get the same
 parameters, and see the same batch. One line per method gives the largest differences of the logits,
@@ -39,6 +40,10 @@ CHECKOUTS = {
     "mma": ("ZjjConan/VLM-MultiModalAdapter", "trainers/mmadapter.py"),
     "lora": ("MaxZanella/CLIP-LoRA", "lora.py"),
     "clip_adapter": ("gaopengcuhk/CLIP-Adapter", "clip_adapter.py"),
+    "lp_plus_plus": (
+        "FereshteShakeri/FewShot-CLIP-Strong-Baseline",
+        "methods/linear_probe_p2.py",
+    ),
     "taskres": ("geekyutao/TaskRes", "trainers/taskres.py"),
     "tip": ("gaopengcuhk/Tip-Adapter", "main.py"),
 }
@@ -132,9 +137,8 @@ def place_of(name: str, checkout: Path) -> Place:
     folder = {"kgcoop": "KgCoOp", "prograd": "ProGrad.public"}.get(name, "")
     engine = checkout / "Dassl.ProGrad.pytorch" if name == "prograd" else ENGINE
     before = documented("MMLoP on Dassl.pytorch") if name == "prograd" else ""
-    return Place(
-        checkout / folder, engine, before + SINGLE + (TASKRES if name == "taskres" else "")
-    )
+    own = TASKRES if name == "taskres" else ""
+    return Place(checkout / folder, engine, before + SINGLE + own)
 
 
 def checks(

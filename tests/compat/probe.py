@@ -70,6 +70,8 @@ def main(question: dict) -> None:
         trainer.epoch, trainer.batch_idx, trainer.num_batches = 0, 0, 2
         answer["log"] = trainer.forward_backward({"img": images, "label": labels})
         answer["gradients"] = {name: value.grad for name, value in parameters.items()}
+        if "alpha" in parameters:  # of LP++, which keeps it from the optimiser
+            answer["gradients"]["alpha"] = trainer.alpha_gradient
     torch.save(answer, question["answer"])
 
 

@@ -161,7 +161,37 @@ def clip_adapter(recorder: Recorder, model: nn.Module, batch: tuple) -> dict[str
     return step(model, model.adapter.requires_grad_(), batch)
 
 
-LOOPS = {"CLIPLoRA": clip_lora, "TipAdapterF": tip_adapter, "CLIPAdapter": clip_adapter}
+def lp_plus_plus(recorder: Recorder, model: nn.Module, batch: tuple) -> dict[str, Tensor]:
+    module = importlib.import_module("methods.linear_probe_p2")
+    utils = importlib.import_module("methods.utils")
+    text = importlib.import_module("utils").clip_classifier(NAMES, ["a photo of a {}."], model)
+    one_hot, variable, linear, kept = utils.get_one_hot, module.Variable, nn.Linear.__init__, {}
+    utils.get_one_hot = lambda *a, **k: one_hot(*a, **k).float()
+    print("shim: one-hot labels keep fp32")
+
+    def keep(own, *rest, **options) -> None:
+        linear(own, *rest, **options)
+        kept["probe"] = own
+
+    def keep_alpha(*rest, **options) -> Tensor:
+        kept["alpha"] = variable(*rest, **options)
+        return kept["alpha"]
+
+    nn.Linear.__init__, module.Variable = keep, keep_alpha
+    args = {"train_epoch": 1, "shots": 1, "dataset": "", "output_dir": ""}
+    with contextlib.suppress(Stepped):
+        module.LinearProbe_P2(args)([batch], [batch], *batch, text, model, NAMES)
+    probe, alpha = kept["probe"], kept["alpha"]
+    recorder.values[id(alpha)], recorder.gradients[id(alpha)] = alpha.detach(), alpha.grad
+    return {"weight": probe.weight, "bias": probe.bias, "alpha": alpha}
+
+
+LOOPS = {
+    "CLIPLoRA": clip_lora,
+    "TipAdapterF": tip_adapter,
+    "CLIPAdapter": clip_adapter,
+    "LPPlusPlus": lp_plus_plus,
+}
 
 
 def main(question: dict) -> None:

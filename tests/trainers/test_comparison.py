@@ -28,6 +28,7 @@ TRAINERS = {
 
 # What these learn is for the classes that they were trained on; of TipAdapter nothing is.
 PER_CLASS = {
+    "LPPlusPlus": (),
     "TaskRes": (),
     "TipAdapter": (),
     "TipAdapterF": (),
@@ -118,7 +119,7 @@ def test_promptsrc_resumes_its_aggregation(run, tmp_path, monkeypatch):
 
 
 # What they keep from step to step, or draw in one, comes back from a checkpoint within an epoch.
-RESUMED = ["CLIPLoRA", "TipAdapterF"]
+RESUMED = ["CLIPLoRA", "TipAdapterF", "LPPlusPlus"]
 
 
 @pytest.mark.parametrize("trainer", RESUMED)

@@ -154,6 +154,13 @@ def taskres(model, learner, images, labels):
     return cross_entropy(logits, labels)
 
 
+def lp_plus_plus(model, learner, images, labels):
+    image = unit(model.encode_image(images))
+    text = unit(model.encode_text(clip.tokenize(sentences(WORDS))))
+    logits = image @ learner.weight.T + learner.bias + image @ text.T * learner.alpha
+    return cross_entropy(logits, labels)
+
+
 DEPTHS = ("PROMPT_DEPTH_TEXT", "3", "PROMPT_DEPTH_VISION", "4")
 LORA = ("CLIPLORA.DROPOUT", "0", "CLIPLORA.RANK", "3", "CLIPLORA.ALPHA", "0.5")
 ADAPTERS = ("ADAPTER_START", "2", "ADAPTER_END", "3", "ADAPTER_DIM", "8", "ADAPTER_SCALE", "0.5")
@@ -173,6 +180,7 @@ METHODS = {
         a if i % 2 else f"MMADAPTER.{a}" for i, a in enumerate(ADAPTERS))),
     "CLIPLoRA": ("CLIPLoRA", clip_lora, LORA),
     "CLIPAdapter": ("CLIPAdapter", clip_adapter, ()),
+    "LPPlusPlus": ("LPPlusPlus", lp_plus_plus, ()),
     "TaskRes": ("TaskRes", taskres, ("TaskRes.RESIDUAL_SCALE", "0.7")),
     "TipAdapterF": ("TipAdapterF", tip_adapter, (
         "TIPADAPTER.ALPHA", "3", "TIPADAPTER.BETA", "2")),
@@ -333,6 +341,7 @@ PUBLISHED = {
     ("CLIPLoRA", "base2new"): 184_320,
     ("CLIPAdapter", "few_shot"): 131_072,
     ("TaskRes", "few_shot"): 4 * 512,  # 4 classes
+    ("LPPlusPlus", "few_shot"): 4 * (512 + 2),
     ("TipAdapter", "few_shot"): 0,
     ("TipAdapterF", "few_shot"): 4 * 2 * 512,  # 4 classes, 2 shots
     ("MMLoP", "base2new"): 11_556,
