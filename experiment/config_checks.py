@@ -130,6 +130,13 @@ RULES: dict[str, Rule] = {
     "TRAINER.CLIPLORA.DROPOUT": BETA,
     "TRAINER.CLIPADAPTER.RATIO": SHARE,
     "TRAINER.CLIPADAPTER.REDUCTION": at_least(1),
+    "TRAINER.MMRL.ALPHA": SHARE,
+    "TRAINER.MMRL.REG_WEIGHT": at_least(0),
+    "TRAINER.MMRL.N_REP_TOKENS": at_least(1),
+    "TRAINER.MMRL.REP_DIM": at_least(1),
+    "TRAINER.MMRL.REP_LAYERS": Rule(
+        "a list of whole numbers", lambda layers: _numbers(layers, int)
+    ),
     "TRAINER.TaskRes.RESIDUAL_SCALE": above(0),
     "TRAINER.TIPADAPTER.ALPHA": at_least(0),
     "TRAINER.TIPADAPTER.BETA": above(0),

@@ -14,6 +14,7 @@ from dataclasses import dataclass, fields
 
 import clip
 import torch
+import torch.nn.functional as F
 from clip.model import CLIP
 from torch import Tensor
 
@@ -116,12 +117,19 @@ def _tokenized(tokens: Tensor, end: Tensor, source: Tensor) -> TokenizedPrompts:
     return TokenizedPrompts(tokens, end, source, pack(end, source, prefix), pack(end, source, 1))
 
 
+def insert_tokens(tokenized: TokenizedPrompts, count: int) -> Packing:
+    """Return the packing of prompts with so many tokens more behind [SOS], on their device."""
+    end, source = tokenized.end.cpu() + count, F.pad(tokenized.source.cpu(), (count, 0), value=-1)
+    return pack(end, source, tokenized.prefix + count).to(tokenized.end.device)
+
+
 def encode_text(
     model: CLIP,
     tokenized: TokenizedPrompts,
     prompts: Sequence[Tensor | None] = (),
     adapters: Sequence[Callable[[Tensor], Tensor] | None] = (),
     projections: Sequence[Project] = (),
+    inserted: tuple[Packing | None, Sequence[Tensor | None]] = (None, ()),
 ) -> Tensor:
     """Encode tokenised prompts: features (C, D), not normalised, in the model's dtype.
 
@@ -134,6 +142,9 @@ def encode_text(
             gives CLIP's own features.
         adapters: for each layer a function of its normalised input, added to its output, or None.
         projections: for each layer what makes its queries, keys and values; none: CLIP's own.
+        inserted: tokens (T, d) or None for each layer, and the packing that `insert_tokens` gave
+            for them; the first ones are inserted behind [SOS] at the input of their layer, the next
+            ones replace them (MMRL). They do not go with `prompts`.
     """
     prompts = [None if p is None else p.type(model.dtype) for p in prompts]
     per_image = [len(p) for p in prompts if p is not None and p.ndim == 4]
@@ -147,6 +158,11 @@ def encode_text(
                 x = packing.unpack(x, tokenized.packing_per_class)
                 packing = tokenized.packing_per_class
             x = packing.fill(x, prompt)
+        if index < len(inserted[1]) and inserted[1][index] is not None:
+            tokens = inserted[1][index].type(x.dtype).expand(len(x), -1, -1)
+            behind = 1 if packing is tokenized.packing else 1 + tokens.shape[1]
+            x = torch.cat([x[:, :1], tokens, x[:, behind:]], dim=1)
+            packing = inserted[0]
         if index == 0:
             x = x + model.positional_embedding[packing.column].type(model.dtype)
         adapter = adapters[index] if index < len(adapters) else None

@@ -14,6 +14,7 @@ from trainers import (
     maple,
     mma,
     mmlop,
+    mmrl,
     prograd,
     promptsrc,
     taskres,
@@ -25,7 +26,7 @@ from trainers import (
 
 METHODS = (
     mmlop, zsclip, coop, cocoop, kgcoop, prograd, vpt, ivlp, maple, promptsrc, tcp, mma,
-    clip_lora, tip_adapter, clip_adapter, taskres, lp_plus_plus,
+    clip_lora, tip_adapter, clip_adapter, taskres, lp_plus_plus, mmrl,
 )  # fmt: skip
 
 

@@ -64,10 +64,7 @@ def step_sizes(image: Tensor, text: Tensor) -> tuple[float, float]:
 
 @TRAINER_REGISTRY.register()
 class LPPlusPlus(PromptTrainer):
-    """Steps on the features of all shots at once; the best epoch on the validation draw counts.
-
-    The alphas follow the sum of their gradients so far, once in ten epochs, as its code does.
-    """
+    """Steps on all shots at once; the latest best epoch on the validation draw counts."""
 
     node = "LPPLUSPLUS"
     per_class = "a classifier"
@@ -121,7 +118,7 @@ class LPPlusPlus(PromptTrainer):
         for group in self.optim.param_groups:
             group["lr"] = self.sizes[0]
         summary = super().update(values, (weight, bias, None))
-        self.alpha_gradient += alpha
+        self.alpha_gradient += alpha  # the sum so far, as in its code
         if (self.epoch + 1) % ALPHA_EPOCHS == 0:
             probe.alpha.data -= self.sizes[1] * self.alpha_gradient
         return summary

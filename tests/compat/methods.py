@@ -30,6 +30,7 @@ class Method:
         sizes: of the tiny CLIP.
         losses: from their name of a loss in the step's log to ours.
         loop: whether the original is a loop over loaders instead of a Dassl trainer.
+        theirs: KEY VALUE pairs for the original alone.
         note: what sets it apart from another of the same trainer.
     """
 
@@ -40,6 +41,7 @@ class Method:
     sizes: str = "narrow"
     losses: Mapping[str, str] = field(default_factory=lambda: {"loss": "loss"})
     loop: bool = False
+    theirs: tuple[str, ...] = ()
     note: str = ""
 
     @property
@@ -118,6 +120,18 @@ def residuals(theirs: Values) -> dict[str, Tensor]:
     return {"residuals": theirs["prompt_learner.text_feature_residuals"]} if theirs else {}
 
 
+def representation(theirs: Values) -> dict[str, Tensor]:
+    """MMRL: its tokens, and their maps by layer."""
+    names = {"compound_rep_tokens_r2tproj": "text", "compound_rep_tokens_r2vproj": "vision"}
+    names |= {"compound_rep_tokens": "tokens", "image_encoder.proj_rep": "proj"}
+    found = {}
+    for name, value in theirs.items():
+        first, *rest = name.removeprefix("representation_learner.").split(".")
+        own = names.get(name) or ".".join([names[first], *rest])
+        found[own] = value
+    return found
+
+
 def probe(theirs: Values) -> dict[str, Tensor]:
     """LP++: its alphas have a dimension more."""
     return {**theirs, "alpha": theirs["alpha"].flatten()}
@@ -194,6 +208,15 @@ METHODS = {
     ),
     "clip_adapter": (
         Method("CLIPAdapter", "CLIPAdapter/few_shot.yaml", bottleneck, sizes="adapter", loop=True),
+    ),
+    "mmrl": (
+        Method(
+            "MMRL",
+            "MMRL/vit_b16.yaml",
+            representation,
+            (*fp32("MMRL"), "TRAINER.MMRL.REP_DIM", "48", "TRAINER.MMRL.REG_WEIGHT", "2.0"),
+            theirs=("TASK", "FS"),
+        ),
     ),
     "lp_plus_plus": (Method("LPPlusPlus", "LPPlusPlus/few_shot.yaml", probe, loop=True),),
     "taskres": (

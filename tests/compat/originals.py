@@ -4,7 +4,7 @@
         --promptsrc PromptSRC --kgcoop KgCoOp --prograd Prompt-align \
         --tcp Textual-based_Class-aware_prompt_tuning --mma VLM-MultiModalAdapter --lora CLIP-LoRA \
         --clip_adapter CLIP-Adapter --tip Tip-Adapter --taskres TaskRes \
-        --lp_plus_plus FewShot-CLIP-Strong-Baseline
+        --lp_plus_plus FewShot-CLIP-Strong-Baseline --mmrl MMRL
 
 Both are built by their own train.py on the same tiny random weights in fp32, get the same
 parameters, and see the same batch. One line per method gives the largest differences of the logits,
@@ -40,6 +40,7 @@ CHECKOUTS = {
     "mma": ("ZjjConan/VLM-MultiModalAdapter", "trainers/mmadapter.py"),
     "lora": ("MaxZanella/CLIP-LoRA", "lora.py"),
     "clip_adapter": ("gaopengcuhk/CLIP-Adapter", "clip_adapter.py"),
+    "mmrl": ("yunncheng/MMRL", "trainers/mmrl.py"),
     "lp_plus_plus": (
         "FereshteShakeri/FewShot-CLIP-Strong-Baseline",
         "methods/linear_probe_p2.py",
@@ -62,6 +63,7 @@ clip.tokenize = lambda texts: tokenize([text.replace("_", " ") for text in texts
 print("shim: underscores are spaces")
 """
 SIDE = 32
+SHOTS = ("DATASET.NUM_SHOTS", "2", "INPUT.SIZE", f"({SIDE}, {SIDE})")
 
 
 class Comparison:
@@ -101,6 +103,7 @@ class Comparison:
         self, method: Method, place: Place, configs: Path, parameters: str
     ) -> tuple[dict, list[str]]:
         """probe.py's answer, and what was put in from outside."""
+        own = () if place.folder == OURS else method.theirs
         folder = self.bench.folder()
         write_dataset(folder / "data")
         settings = {
@@ -110,9 +113,10 @@ class Comparison:
             "trainer": method.trainer,
             "backbone": "ViT-B/16",
             "enhanced_base": "none",  # of TaskRes
+            "train_epoch": 0,  # of MMRL
             "config_file": str(configs / "configs" / "trainers" / method.config),
             "dataset_config_file": "configs/datasets/caltech101.yaml",
-            "opts": [*method.options, "DATASET.NUM_SHOTS", "2", "INPUT.SIZE", f"({SIDE}, {SIDE})"],
+            "opts": [*method.options, *own, *SHOTS],
         }
         question = {
             "settings": settings,

@@ -64,6 +64,8 @@ def main(question: dict) -> None:
     trainer.set_model_mode("eval")
     with torch.no_grad():
         scores = trainer.model_inference(images)
+    if isinstance(scores, tuple):  # MMRL's: of [CLS], of the representation, of both, and more
+        scores = scores[2]
     answer = {"parameters": values, "scores": scores, "gradients": {}, "log": {}}
     if parameters:
         trainer.set_model_mode("train")

@@ -20,7 +20,7 @@ ROOT = HERE.parents[1]
 RUN = ("coop", "maple", "promptsrc", "dassl")
 ORIGINALS = (
     *("coop", "kgcoop", "prograd", "maple", "promptsrc", "tcp", "mma"),
-    *("lora", "tip", "clip_adapter", "taskres", "lp_plus_plus"),
+    *("lora", "tip", "clip_adapter", "taskres", "lp_plus_plus", "mmrl"),
 )
 
 

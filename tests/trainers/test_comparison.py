@@ -23,6 +23,7 @@ TRAINERS = {
     "MultiModalAdapter": ("TRAINER.MMADAPTER.ADAPTER_END", "9"),
     "CLIPLoRA": ("TRAINER.CLIPLORA.EPOCH_STEPS", "2"),
     "CLIPAdapter": (),
+    "MMRL": ("TRAINER.MMRL.REP_LAYERS", "[6, 7, 9]"),
 }
 
 
@@ -177,6 +178,26 @@ def test_what_is_learned_for_each_class_is_for_these(run, tmp_path, capsys, trai
     assert "for each of other classes: evaluate on the classes" in capsys.readouterr().err
 
 
+def test_mmrl_s_representation_is_for_what_it_was_trained_on(run, tmp_path, monkeypatch):
+    from trainers.mmrl import RepresentationCLIP
+
+    forward, fused = RepresentationCLIP.forward, []
+
+    def noted(self, images):
+        fused.append(self.fused)
+        return forward(self, images)
+
+    monkeypatch.setattr(RepresentationCLIP, "forward", noted)
+    run("MMRL", "base", "DATASET.SUBSAMPLE_CLASSES", "base", *TRAINERS["MMRL"])
+    assert all(fused)
+    load = {"model_dir": str(tmp_path / "base")}
+    for classes in ("base", "new"):
+        options = ("--eval-only", "DATASET.SUBSAMPLE_CLASSES", classes, *TRAINERS["MMRL"])
+        fused.clear()
+        run("MMRL", classes + "2", *options, **load)
+        assert fused and set(fused) == {classes == "base"}
+
+
 WRONG = {
     ("CoOp", "TRAINER.COOP.CLASS_TOKEN_POSITION", "back"): "choose end, middle, front",
     (
@@ -202,6 +223,8 @@ WRONG = {
     ("CLIPLoRA", "TRAINER.CLIPLORA.DROPOUT", "1"): "must be at least 0 and below 1, got 1.0",
     ("CLIPLoRA", "OPTIM.WARMUP_EPOCH", "1"): 'set OPTIM.LR_SCHEDULER "cosine" and OPTIM.WARMUP',
     ("CLIPAdapter", "TRAINER.CLIPADAPTER.RATIO", "2"): "must be between 0 and 1, got 2.0",
+    ("MMRL",): "12]: give layers of this backbone in their order, from 2 to 9",
+    ("MMRL", "TRAINER.MMRL.REP_LAYERS", "[]"): "REP_LAYERS is []: give layers",
     ("TaskRes", "TRAINER.TaskRes.RESIDUAL_SCALE", "0"): "must be above 0, got 0.0",
     ("CoCoOp", "TRAINER.COCOOP.PREC", "half"): 'Precision "half" is unknown',
 }

@@ -161,6 +161,42 @@ def lp_plus_plus(model, learner, images, labels):
     return cross_entropy(logits, labels)
 
 
+def mmrl(model, learner, images, labels):
+    def insert(x, layer, maps):
+        """x is (L, N, d): tokens behind the first one, as in MMRL's blocks."""
+        if layer in (2, 3):
+            tokens = maps[layer - 2](learner.tokens)[:, None].expand(-1, x.shape[1], -1)
+            x = torch.cat([x[:1], tokens, x[1:] if layer == 2 else x[1 + len(tokens) :]])
+        return x
+
+    tokens = clip.tokenize(sentences(WORDS))
+    x = (model.token_embedding(tokens) + model.positional_embedding).permute(1, 0, 2)
+    for layer, block in enumerate(model.transformer.resblocks):
+        x = insert(x, layer, learner.text)
+        mask = torch.full((len(x), len(x)), float("-inf")).triu(1)
+        y = block.ln_1(x)
+        x = x + block.attn(y, y, y, need_weights=False, attn_mask=mask)[0]
+        x = x + block.mlp(block.ln_2(x))
+    x = model.ln_final(x.permute(1, 0, 2))
+    text = unit(x[range(4), tokens.argmax(dim=1) + 3] @ model.text_projection)
+
+    visual = model.visual
+    x = visual.conv1(images).flatten(2).permute(0, 2, 1)
+    x = torch.cat([visual.class_embedding.expand(len(x), 1, -1), x], dim=1)
+    x = visual.ln_pre(x + visual.positional_embedding).permute(1, 0, 2)
+    for layer, block in enumerate(visual.transformer.resblocks):
+        x = block(insert(x, layer, learner.vision))
+    image = unit(visual.ln_post(x[0]) @ visual.proj)
+    rep = unit(visual.ln_post(x[1:4]).mean(dim=0) @ learner.proj)
+
+    scale = model.logit_scale.exp()
+    frozen = unit(model.encode_image(images)), unit(model.encode_text(tokens))
+    loss = 0.7 * cross_entropy(scale * image @ text.T, labels)
+    loss = loss + 0.3 * cross_entropy(scale * rep @ text.T, labels)
+    far = (1 - (f * own).sum(dim=1).mean() for f, own in zip(frozen, (image, text), strict=True))
+    return loss + 2 * sum(far)
+
+
 DEPTHS = ("PROMPT_DEPTH_TEXT", "3", "PROMPT_DEPTH_VISION", "4")
 LORA = ("CLIPLORA.DROPOUT", "0", "CLIPLORA.RANK", "3", "CLIPLORA.ALPHA", "0.5")
 ADAPTERS = ("ADAPTER_START", "2", "ADAPTER_END", "3", "ADAPTER_DIM", "8", "ADAPTER_SCALE", "0.5")
@@ -180,6 +216,9 @@ METHODS = {
         a if i % 2 else f"MMADAPTER.{a}" for i, a in enumerate(ADAPTERS))),
     "CLIPLoRA": ("CLIPLoRA", clip_lora, LORA),
     "CLIPAdapter": ("CLIPAdapter", clip_adapter, ()),
+    "MMRL": ("MMRL", mmrl, (
+        "MMRL.REP_LAYERS", "[3, 4]", "MMRL.N_REP_TOKENS", "3", "MMRL.REP_DIM", "16",
+        "MMRL.REG_WEIGHT", "2")),
     "LPPlusPlus": ("LPPlusPlus", lp_plus_plus, ()),
     "TaskRes": ("TaskRes", taskres, ("TaskRes.RESIDUAL_SCALE", "0.7")),
     "TipAdapterF": ("TipAdapterF", tip_adapter, (
@@ -341,6 +380,7 @@ PUBLISHED = {
     ("CLIPLoRA", "base2new"): 184_320,
     ("CLIPAdapter", "few_shot"): 131_072,
     ("TaskRes", "few_shot"): 4 * 512,  # 4 classes
+    ("MMRL", "base2new"): 4_992_256,
     ("LPPlusPlus", "few_shot"): 4 * (512 + 2),
     ("TipAdapter", "few_shot"): 0,
     ("TipAdapterF", "few_shot"): 4 * 2 * 512,  # 4 classes, 2 shots
