@@ -137,6 +137,7 @@ RULES: dict[str, Rule] = {
     "TRAINER.MMRL.REP_LAYERS": Rule(
         "a list of whole numbers", lambda layers: _numbers(layers, int)
     ),
+    "TRAINER.TWOSTAGE.FIRST_STAGE": SHARE,
     "TRAINER.TaskRes.RESIDUAL_SCALE": above(0),
     "TRAINER.TIPADAPTER.ALPHA": at_least(0),
     "TRAINER.TIPADAPTER.BETA": above(0),

@@ -20,6 +20,7 @@ from trainers import (
     taskres,
     tcp,
     tip_adapter,
+    two_stage,
     vpt,
     zsclip,
 )
@@ -27,6 +28,7 @@ from trainers import (
 METHODS = (
     mmlop, zsclip, coop, cocoop, kgcoop, prograd, vpt, ivlp, maple, promptsrc, tcp, mma,
     clip_lora, tip_adapter, clip_adapter, taskres, lp_plus_plus, mmrl,
+    two_stage,
 )  # fmt: skip
 
 

@@ -135,11 +135,15 @@ class PromptCheckpoints:
         Raises:
             ValueError: it is of another method, backbone, shape or setting: what to pass.
         """
-        checkpoint = load_checkpoint(str(path))
+        checkpoint = self.adapt_checkpoint(load_checkpoint(str(path)))
         self._check_origin(checkpoint, path)
         self._check_shapes(checkpoint["state_dict"], path)
         self._check_options(checkpoint, path)
         self._check_classes(checkpoint, path)
+        return checkpoint
+
+    def adapt_checkpoint(self, checkpoint: Mapping) -> Mapping:
+        """Return a checkpoint as it fits the classes of this run (a hook)."""
         return checkpoint
 
     def _check_origin(self, checkpoint: Mapping, path: Path) -> None:

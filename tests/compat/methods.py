@@ -132,6 +132,18 @@ def representation(theirs: Values) -> dict[str, Tensor]:
     return found
 
 
+def norms(theirs: Values) -> dict[str, Tensor]:
+    """2SFS: the layer norms of the blocks, where they are, and the classifier."""
+    found = {name: value for name, value in theirs.items() if name == "classifier"}
+    parts = [f"ln_{norm}.{part}" for norm in (1, 2) for part in ("weight", "bias")]
+    for tower, blocks in (("text", "transformer"), ("vision", "visual.transformer")):
+        if f"{blocks}.resblocks.0.ln_1.weight" in theirs:
+            layers = range(SIZES["narrow"]["layers"])
+            rows = [[theirs[f"{blocks}.resblocks.{i}.{p}"] for p in parts] for i in layers]
+            found[tower] = torch.stack([torch.stack(row) for row in rows])
+    return found
+
+
 def probe(theirs: Values) -> dict[str, Tensor]:
     """LP++: its alphas have a dimension more."""
     return {**theirs, "alpha": theirs["alpha"].flatten()}
@@ -208,6 +220,17 @@ METHODS = {
     ),
     "clip_adapter": (
         Method("CLIPAdapter", "CLIPAdapter/few_shot.yaml", bottleneck, sizes="adapter", loop=True),
+    ),
+    "two_stage": tuple(
+        Method(
+            "TwoStage",
+            "TwoStage/base2new.yaml",
+            norms,
+            (*fp32("TWOSTAGE"), "TRAINER.TWOSTAGE.FIRST_STAGE", share),
+            loop=True,
+            note=note,
+        )
+        for share, note in (("0.6", "layer norms"), ("0.0", "classifier"))
     ),
     "mmrl": (
         Method(

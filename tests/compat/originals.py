@@ -4,7 +4,8 @@
         --promptsrc PromptSRC --kgcoop KgCoOp --prograd Prompt-align \
         --tcp Textual-based_Class-aware_prompt_tuning --mma VLM-MultiModalAdapter --lora CLIP-LoRA \
         --clip_adapter CLIP-Adapter --tip Tip-Adapter --taskres TaskRes \
-        --lp_plus_plus FewShot-CLIP-Strong-Baseline --mmrl MMRL
+        --lp_plus_plus FewShot-CLIP-Strong-Baseline --mmrl MMRL \
+        --two_stage rethinking_fewshot_vlms
 
 Both are built by their own train.py on the same tiny random weights in fp32, get the same
 parameters, and see the same batch. One line per method gives the largest differences of the logits,
@@ -41,6 +42,7 @@ CHECKOUTS = {
     "lora": ("MaxZanella/CLIP-LoRA", "lora.py"),
     "clip_adapter": ("gaopengcuhk/CLIP-Adapter", "clip_adapter.py"),
     "mmrl": ("yunncheng/MMRL", "trainers/mmrl.py"),
+    "two_stage": ("FarinaMatteo/rethinking_fewshot_vlms", "fs/twostage.py"),
     "lp_plus_plus": (
         "FereshteShakeri/FewShot-CLIP-Strong-Baseline",
         "methods/linear_probe_p2.py",

@@ -77,11 +77,12 @@ class Recorder:
 
     def answer(self, named: dict[str, Tensor]) -> dict:
         """What probe.py answers, of these tensors by name."""
-        named = {name: id(value) for name, value in named.items() if id(value) in self.gradients}
+        keys = {name: id(value) for name, value in named.items()}
+        found = self.gradients
         return {
-            "parameters": {name: self.values[key] for name, key in named.items()},
+            "parameters": {n: self.values[key] for n, key in keys.items() if key in self.values},
             "scores": self.logits,
-            "gradients": {name: self.gradients[key] for name, key in named.items()},
+            "gradients": {n: found[key] for n, key in keys.items() if found.get(key) is not None},
             "log": {"loss": self.loss.item()},
         }
 
@@ -186,7 +187,30 @@ def lp_plus_plus(recorder: Recorder, model: nn.Module, batch: tuple) -> dict[str
     return {"weight": probe.weight, "bias": probe.bias, "alpha": alpha}
 
 
+def two_stage(recorder: Recorder, model: nn.Module, batch: tuple) -> dict[str, Tensor]:
+    """Without a first stage its second one has the layer norms that were to be trained."""
+    module = importlib.import_module("fs.twostage")
+    without_accuracy("fs.twostage")
+    first = float(recorder.options[recorder.options.index("TRAINER.TWOSTAGE.FIRST_STAGE") + 1])
+    args = Namespace(peft="ln", ln_modality="both", ln_vision_start=0, ln_text_start=0, lr=1e-3)
+    vars(args).update(wd=1e-2, n_iters=10, shots=1, n_iters_frac=first, debug=False)
+    dataset = Namespace(classnames=list(NAMES), template=["a photo of a {}."])
+    rows = torch.zeros(len(NAMES), model.text_projection.shape[1])
+    begin, kept = module.SingleStreamClassifier.__init__, {"classifier": rows}
+    recorder.values[id(rows)] = rows
+
+    def keep(own, *rest, **options) -> None:
+        begin(own, *rest, **options)
+        kept["classifier"] = own.classifier
+
+    module.SingleStreamClassifier.__init__ = keep
+    with contextlib.suppress(Stepped):
+        module.run_twostage(args, model, 100, dataset, [batch], [batch], [batch])
+    return {**dict(model.named_parameters()), **kept}
+
+
 LOOPS = {
+    "TwoStage": two_stage,
     "CLIPLoRA": clip_lora,
     "TipAdapterF": tip_adapter,
     "CLIPAdapter": clip_adapter,
@@ -205,6 +229,7 @@ def main(question: dict) -> None:
     images = torch.randn(BATCH, 3, side, side, generator=generator)
     batch = images, torch.arange(BATCH) % len(NAMES)
     recorder = Recorder()
+    recorder.options = settings["opts"]
     named = LOOPS[settings["trainer"]](recorder, model, batch)
     torch.save(recorder.answer(named), question["answer"])
 

@@ -20,7 +20,7 @@ ROOT = HERE.parents[1]
 RUN = ("coop", "maple", "promptsrc", "dassl")
 ORIGINALS = (
     *("coop", "kgcoop", "prograd", "maple", "promptsrc", "tcp", "mma"),
-    *("lora", "tip", "clip_adapter", "taskres", "lp_plus_plus", "mmrl"),
+    *("lora", "tip", "clip_adapter", "taskres", "lp_plus_plus", "mmrl", "two_stage"),
 )
 
 

@@ -24,6 +24,7 @@ TRAINERS = {
     "CLIPLoRA": ("TRAINER.CLIPLORA.EPOCH_STEPS", "2"),
     "CLIPAdapter": (),
     "MMRL": ("TRAINER.MMRL.REP_LAYERS", "[6, 7, 9]"),
+    "TwoStage": ("TRAINER.TWOSTAGE.EPOCH_STEPS", "1"),
 }
 
 
@@ -120,7 +121,7 @@ def test_promptsrc_resumes_its_aggregation(run, tmp_path, monkeypatch):
 
 
 # What they keep from step to step, or draw in one, comes back from a checkpoint within an epoch.
-RESUMED = ["CLIPLoRA", "TipAdapterF", "LPPlusPlus"]
+RESUMED = ["CLIPLoRA", "TipAdapterF", "LPPlusPlus", "TwoStage"]
 
 
 @pytest.mark.parametrize("trainer", RESUMED)
@@ -225,6 +226,7 @@ WRONG = {
     ("CLIPAdapter", "TRAINER.CLIPADAPTER.RATIO", "2"): "must be between 0 and 1, got 2.0",
     ("MMRL",): "12]: give layers of this backbone in their order, from 2 to 9",
     ("MMRL", "TRAINER.MMRL.REP_LAYERS", "[]"): "REP_LAYERS is []: give layers",
+    ("TwoStage", "TRAINER.TWOSTAGE.FIRST_STAGE", "2"): "must be between 0 and 1, got 2.0",
     ("TaskRes", "TRAINER.TaskRes.RESIDUAL_SCALE", "0"): "must be above 0, got 0.0",
     ("CoCoOp", "TRAINER.COCOOP.PREC", "half"): 'Precision "half" is unknown',
 }

@@ -381,6 +381,7 @@ PUBLISHED = {
     ("CLIPAdapter", "few_shot"): 131_072,
     ("TaskRes", "few_shot"): 4 * 512,  # 4 classes
     ("MMRL", "base2new"): 4_992_256,
+    ("TwoStage", "base2new"): 61_440 + 4 * 512,  # of layer norms, and the classifier's
     ("LPPlusPlus", "few_shot"): 4 * (512 + 2),
     ("TipAdapter", "few_shot"): 0,
     ("TipAdapterF", "few_shot"): 4 * 2 * 512,  # 4 classes, 2 shots
