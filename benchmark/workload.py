@@ -54,7 +54,7 @@ def schedule(cfg: CfgNode) -> tuple[int, int]:
     images = size(cfg)[0] * cfg.DATASET.NUM_SHOTS
     batch = min(cfg.DATALOADER.TRAIN_X.BATCH_SIZE, images)
     node = cfg.TRAINER[TRAINER_REGISTRY.get(cfg.TRAINER.NAME).node]
-    counted = node.get("EPOCH_STEPS", 0) * cfg.DATASET.NUM_SHOTS
+    counted = node.get("EPOCH_STEPS", 0) * max(cfg.DATASET.NUM_SHOTS, 0)
     return (counted or images // batch) * cfg.OPTIM.MAX_EPOCH, batch
 
 

@@ -137,9 +137,9 @@ class PromptCheckpoints:
         """
         checkpoint = self.adapt_checkpoint(load_checkpoint(str(path)))
         self._check_origin(checkpoint, path)
+        self._check_classes(checkpoint, path)
         self._check_shapes(checkpoint["state_dict"], path)
         self._check_options(checkpoint, path)
-        self._check_classes(checkpoint, path)
         return checkpoint
 
     def adapt_checkpoint(self, checkpoint: Mapping) -> Mapping:
