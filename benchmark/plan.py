@@ -12,7 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from yacs.config import CfgNode
+
 from benchmark.protocol import Protocol
+from experiment.cli import expected
 from experiment.config import CONFIGS
 from trainers import requires_training
 
@@ -84,6 +87,13 @@ class Run:
         if self.trains:
             pairs += ["TRAIN.CHECKPOINT_FREQ", "1"]  # an interrupted run resumes at its last epoch
         return [*words, *pairs, *self.options, *extra]
+
+
+def config_of(arguments: Sequence[str]) -> CfgNode:
+    """Return the configuration of a call but for its seed and folders, read once for all seeds."""
+    own, before = ("--seed", "--output-dir", "--model-dir"), ["", *arguments]
+    words = zip(before, arguments, strict=False)
+    return expected([word for flag, word in words if flag not in own and word not in own])
 
 
 def settings(trainer: str, stem: str, shots: int) -> Path:

@@ -164,6 +164,9 @@ def _rows(trainers: Sequence[str], rows: Mapping | None) -> dict[str, tuple[str,
 
 
 def _pairs(options: Mapping) -> tuple[str, ...]:
+    empty = [key for key, value in options.items() if value is None]
+    if empty:
+        raise ValueError(f"{empty[0]} has no value")
     return tuple(str(part) for pair in options.items() for part in pair)
 
 

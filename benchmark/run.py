@@ -3,31 +3,33 @@
 A protocol is a name of configs/protocols or a YAML of your own; "--root demo" runs it on the demo
 world. Lists are written 1,2,3. Finished runs are skipped, interrupted ones resumed, runs of another
 configuration refused. KEY VALUE pairs at the end go to every run. OUT/failures.json records what
-failed, and --retry-failed repeats it; `python -m benchmark.report OUT` makes the tables.
+failed, and --retry-failed repeats it; `python -m benchmark.status OUT` shows how far they are, and
+`python -m benchmark.report OUT` makes the tables.
 """
 
 import argparse
-import json
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import torch
-from dassl.utils import write_json
-from filelock import FileLock
 
 from benchmark import protocol as protocols
-from benchmark.plan import Run, expand
+from benchmark import slurm
+from benchmark.calls import Call, Plan, unit_name, units
+from benchmark.failures import Outcome, read_failures, record
+from benchmark.plan import Run, config_of, expand
 from benchmark.protocol import Protocol, comma, numbers
-from benchmark.runner import Runner
-from benchmark.summary import findings, relative, workload_table
-from benchmark.worker import Call, Outcome
-from experiment.cli import expected
+from benchmark.scheduler import Scheduler
+from benchmark.status import submitted, survey
+from benchmark.summary import relative, report, workload_table
+from benchmark.workload import schedule
 from experiment.multi_seed import is_multi_seed
-from experiment.run_state import examine
+from experiment.run_state import RunState, examine, is_outdated
 from trainers import requires_training
 
 RETRY = "add --retry-failed"
@@ -66,9 +68,34 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--dry-run", action="store_true", help="print the commands and what they take, run nothing"
     )
+    parser.add_argument(
+        "--stage", default="", metavar="DIR", help="copy data sets to this disk of a node first"
+    )
+    _add_launchers(parser)
     args = parser.parse_intermixed_args(argv)
     args.protocols, args.pairs = _split(args.words)
     return args
+
+
+def _add_launchers(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("Slurm")
+    group.add_argument(
+        "--launcher",
+        choices=("local", "slurm", "print"),
+        default="local",
+        help="this machine; an array of jobs, by submitit; or a script for sbatch on stdout",
+    )
+    group.add_argument("--partition", default="")
+    group.add_argument("--gpus-per-job", type=int, default=1)
+    group.add_argument("--time", type=slurm.minutes, default=240, help="limit of a job, 4:00:00")
+    group.add_argument("--array", type=int, default=64, help="jobs that run at once")
+    group.add_argument(
+        "--sbatch",
+        type=lambda text: dict(pair.split("=", 1) for pair in comma(text)),
+        default={},
+        metavar="KEY=VALUE,...",
+        help="other options of sbatch: account=A,cpus-per-task=8",
+    )
 
 
 def _split(words: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -104,7 +131,7 @@ def plan(args: argparse.Namespace) -> list[tuple[Run, Call]]:
     if not runs:
         raise ValueError("There is nothing to run: no protocol asked for has such a step.")
     if args.retry_failed:
-        failed = read_failures(args.output)
+        failed = _failed(args.output)
         runs = {folder: run for folder, run in runs.items() if str(folder) in failed}
         if not runs:
             raise ValueError(
@@ -126,19 +153,27 @@ def _call(run: Run, args: argparse.Namespace) -> Call:
     return call
 
 
+def _failed(output: Path) -> set[str]:
+    """Return the folders of the runs that failed, with those of jobs that are gone."""
+    failed = set(read_failures(output))
+    with suppress(FileNotFoundError):
+        failed |= {run for run, state in survey(output).items() if state.kind == "failed"}
+    return failed
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     try:
         planned = plan(args)
         for _, call in planned:
-            expected(call.arguments)  # a wrong key is reported now, and once
+            config_of(call.arguments)  # a wrong key is reported now, and once
         if args.dry_run:
             dry_run(planned, args)
             return
+        sys.exit(execute(planned, args))
     except (ValueError, TypeError, OSError) as error:
         print(f"benchmark.run: {error}", file=sys.stderr)
         sys.exit(2)
-    sys.exit(execute(planned, args))
 
 
 def dry_run(planned: Sequence[tuple[Run, Call]], args: argparse.Namespace) -> None:
@@ -154,39 +189,61 @@ def dry_run(planned: Sequence[tuple[Run, Call]], args: argparse.Namespace) -> No
         takes = workload_table(parts)
     except ValueError as error:
         takes = str(error)
-    print(f"{takes}\n{count(planned)}; {_state(planned)}", file=sys.stderr)
+    print(f"{takes}\n{count(planned)}; {_words(states(planned))}", file=sys.stderr)
 
 
 def execute(
     planned: Sequence[tuple[Run, Call]], args: argparse.Namespace, retry: str = RETRY
 ) -> int:
-    """Run what is not finished; print what was found and what failed.
+    """Run what is not finished, here or on a cluster.
 
     Args:
         planned: runs and their calls.
-        args: output, gpus, jobs, set_aside.
+        args: output, gpus, jobs, set_aside, stage, launcher and Slurm's options.
         retry: what a user does to repeat just the failed runs.
 
     Returns:
         The exit status: 0, 1 with failures, 130 interrupted.
     """
-    print(f"{count(planned)}; {_state(planned)}", file=sys.stderr)
+    found = states(planned)
+    print(f"{count(planned)}; {_words(found)}", file=sys.stderr)
+    outcomes = {
+        call.folder: Outcome(call.folder, "skipped")
+        for _, call in planned
+        if found[call.folder].kind == "finished" and not is_outdated(call.folder, call.needs)
+    }
+    calls = [replace(call, steps=_steps(call)) for _, call in planned]
+    whole = Plan(args.output.resolve(), units(calls), args.set_aside, args.stage)
+    left = [n for n, unit in enumerate(whole.units) if any(c.folder not in outcomes for c in unit)]
+    if args.launcher != "local":
+        return _submit(whole, left, args)
     gpus = chosen_gpus(args.gpus) or [None]
     jobs = args.jobs or (len(gpus) if gpus[0] is not None else 2)
-    outcomes = Runner(gpus, jobs, args.set_aside).run([call for _, call in planned])
-    failed = [outcome for outcome in outcomes.values() if outcome.kind == "failed"]
-    record(args.output, outcomes)
-    print(findings(planned, outcomes, args.output))
-    if failed:
-        print(f"\n{len(failed)} of {len(planned)} runs failed:", file=sys.stderr)
-    for outcome in failed:
-        print(f"  {relative(outcome.folder)}: {outcome.reason}", file=sys.stderr)
-    if len(outcomes) < len(planned):
-        print("Interrupted. To resume, repeat the command.", file=sys.stderr)
-        return 130
-    if failed:
-        print(f"To repeat just these: {retry}", file=sys.stderr)
-    return 1 if failed else 0
+    Scheduler(whole, left, places(gpus, jobs), outcomes).run()
+    record(whole.output, outcomes.values())
+    return report(planned, outcomes, args.output, retry)
+
+
+def _submit(plan: Plan, left: Sequence[int], args: argparse.Namespace) -> int:
+    queued = {unit for unit, (_, state) in submitted(plan.output).items() if state}
+    numbers = [number for number in left if unit_name(plan, number) not in queued]
+    if len(numbers) < len(left):
+        print(f"{len(left) - len(numbers)} are in the queue already", file=sys.stderr)
+    if args.launcher == "print":
+        print(slurm.script(plan, numbers, args))
+    elif numbers:
+        jobs = slurm.submit(plan, numbers, args)
+        print(f"submitted {len(jobs)} jobs, {jobs[0]} to {jobs[-1]}")
+    print(f"How far they are: python -m benchmark.status {args.output} --watch", file=sys.stderr)
+    return 0
+
+
+def _steps(call: Call) -> int:
+    """Return the steps of a training; 0 for a test, or a data set of unknown size."""
+    try:
+        return schedule(config_of(call.arguments))[0] if call.trains else 0
+    except ValueError:
+        return 0
 
 
 def count(planned: Sequence[tuple[Run, Call]]) -> str:
@@ -195,8 +252,16 @@ def count(planned: Sequence[tuple[Run, Call]]) -> str:
     return f"trainings: {trainings}, evaluations: {len(planned)} (a training ends with one)"
 
 
-def _state(planned: Sequence[tuple[Run, Call]]) -> str:
-    kinds = [examine(call.folder, expected(call.arguments)).kind for _, call in planned]
+def states(planned: Sequence[tuple[Run, Call]]) -> dict[Path, RunState]:
+    """Return what the folder of each run holds."""
+    return {
+        call.folder: examine(call.folder, {**config_of(call.arguments), "SEED": run.seed})
+        for run, call in planned
+    }
+
+
+def _words(found: Mapping[Path, RunState]) -> str:
+    kinds = [state.kind for state in found.values()]
     words = {
         "finished": "finished",
         "resumable": "to be resumed",
@@ -204,6 +269,11 @@ def _state(planned: Sequence[tuple[Run, Call]]) -> str:
     }
     parts = [f"{kinds.count(kind)} {word}" for kind, word in words.items() if kind in kinds]
     return ", ".join(parts) or "none finished"
+
+
+def places(gpus: Sequence[str | None], jobs: int) -> list[str | None]:
+    """Return the GPU of each of so many runs at once."""
+    return [gpus[number % len(gpus)] for number in range(jobs)]
 
 
 def chosen_gpus(asked: Sequence[str] | None) -> list[str]:
@@ -223,28 +293,6 @@ def chosen_gpus(asked: Sequence[str] | None) -> list[str]:
             f"{len(visible) - 1}."
         )
     return [visible[int(number)] for number in asked] if asked else visible
-
-
-def read_failures(output: Path) -> dict[str, dict[str, str]]:
-    """Read OUT/failures.json: the folder of each failed run, with the reason."""
-    path = output / "failures.json"
-    return json.loads(path.read_text()) if path.exists() else {}
-
-
-def record(output: Path, outcomes: dict[Path, Outcome]) -> None:
-    """Write OUT/failures.json: what failed, less what has ended well since."""
-    output.mkdir(parents=True, exist_ok=True)
-    with FileLock(output / ".failures.lock"):
-        failures = read_failures(output)
-        for folder, outcome in outcomes.items():
-            name = os.path.relpath(folder, output.resolve())
-            failures.pop(name, None)
-            if outcome.kind == "failed":
-                failures[name] = {"reason": outcome.reason, "detail": outcome.detail}
-        if failures:
-            write_json(failures, str(output / "failures.json"))
-        else:
-            (output / "failures.json").unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

@@ -10,9 +10,10 @@ import time
 from pathlib import Path
 
 from benchmark import run
+from benchmark.calls import Call
+from benchmark.failures import read_failures
 from benchmark.plan import Run
 from benchmark.report import report
-from benchmark.worker import Call
 from experiment.run_state import set_aside
 
 PARTS = (
@@ -41,7 +42,7 @@ def _parts(output: Path, jobs: int) -> list[argparse.Namespace]:
 
 def smoke_test(output: Path, jobs: int) -> int:
     """Run all parts as one, then write OUT/report/index.html; return the exit status."""
-    if (output / "report" / "index.html").exists() and not run.read_failures(output):
+    if (output / "report" / "index.html").exists() and not read_failures(output):
         print(f"An earlier smoke test is now in {set_aside(output)}.")
     began = time.monotonic()
     status = run.execute(plan(output, jobs), _parts(output, jobs)[0], "repeat the command")

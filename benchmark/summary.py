@@ -2,15 +2,16 @@
 
 import json
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tabulate import tabulate
 
-from benchmark.plan import Run
-from benchmark.worker import Call, Outcome
+from benchmark.calls import Call
+from benchmark.failures import Outcome
+from benchmark.plan import Run, config_of
 from benchmark.workload import workload
-from experiment.cli import expected
 
 LISTED = 12  # runs of which the figures are listed
 
@@ -21,7 +22,7 @@ def workload_table(parts: Mapping[str, Sequence[tuple[Run, Call]]]) -> str:
         every = {call.folder: (run, call) for part in parts.values() for run, call in part}
         parts = {**parts, "all together": list(every.values())}
     rows = [
-        {"": name, **workload((run.trains, expected(call.arguments)) for run, call in planned)}
+        {"": name, **workload((run.trains, config_of(call.arguments)) for run, call in planned)}
         for name, planned in parts.items()
     ]
     return tabulate(rows, headers="keys", intfmt=",")
@@ -45,6 +46,27 @@ def findings(
     ]
     header = ("method", "data set", "classes", "seed", "accuracy", "folder")
     return tabulate(lines, headers=header, disable_numparse=True)
+
+
+def report(
+    planned: Sequence[tuple[Run, Call]],
+    outcomes: Mapping[Path, Outcome],
+    output: Path,
+    retry: str,
+) -> int:
+    """Print what was found and what failed; return the exit status."""
+    failed = [outcome for outcome in outcomes.values() if outcome.kind == "failed"]
+    print(findings(planned, outcomes, output))
+    if failed:
+        print(f"\n{len(failed)} of {len(planned)} runs failed:", file=sys.stderr)
+    for outcome in failed:
+        print(f"  {relative(outcome.folder)}: {outcome.reason}", file=sys.stderr)
+    if len(outcomes) < len(planned):
+        print("Interrupted. To resume, repeat the command.", file=sys.stderr)
+        return 130
+    if failed:
+        print(f"To repeat just these: {retry}", file=sys.stderr)
+    return 1 if failed else 0
 
 
 def _accuracy(call: Call, kind: str) -> str:

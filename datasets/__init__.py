@@ -1,5 +1,6 @@
 """Register the data sets, one loader per file, in DATASET_REGISTRY on import."""
 
+from dassl.data.datasets import DATASET_REGISTRY
 from yacs.config import CfgNode
 
 from datasets import (
@@ -21,6 +22,7 @@ from datasets import (
     sun397,
     ucf101,
 )
+from datasets.base import FewShotDataset
 
 # The fifteen of the published tables, in their order.
 FAMILY = (
@@ -40,9 +42,14 @@ FAMILY = (
     imagenet_a.ImageNetA,
     imagenet_r.ImageNetR,
 )
-ON_DISK = {loader.__name__: loader for loader in (*FAMILY, image_folder.ImageFolder)}
+# All that `python -m datasets check` knows, also those of your own.
+ON_DISK = {
+    name: loader
+    for name, loader in ((n, DATASET_REGISTRY.get(n)) for n in DATASET_REGISTRY.registered_names())
+    if issubclass(loader, FewShotDataset) and loader.dataset_dir
+}
 
-__all__ = ["FAMILY", "ON_DISK", "add_config", "shapeworld"]
+__all__ = ["FAMILY", "ON_DISK", "add_config", "image_folder", "shapeworld"]
 
 
 def add_config(cfg: CfgNode) -> None:

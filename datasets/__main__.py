@@ -1,17 +1,25 @@
-"""Check and prepare data sets: `python -m datasets check --root DATA`."""
+"""Check and prepare data sets: `python -m datasets check --root DATA`.
+
+KEY VALUE pairs behind the names, as those of train.py, say what a run would read.
+"""
 
 import argparse
 import json
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import yaml
+from dassl.config import get_cfg_default
 from dassl.utils.registry import check_availability
+from yacs.config import CfgNode
 
-from datasets import FAMILY, ON_DISK
+from datasets import FAMILY, ON_DISK, add_config
 from datasets.check import Report, as_dicts, as_table, check
 from datasets.prepare import prepare
+from datasets.text import read_text
 
 logger = logging.getLogger("dassl")
 ALL = [loader.__name__ for loader in FAMILY]
@@ -21,24 +29,70 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m datasets", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     look = commands.add_parser("check", help="report what is there and what is missing")
-    look.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(ON_DISK)}")
+    look.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"of {', '.join(ON_DISK)}; then KEY VALUE pairs"
+    )
     look.add_argument("--deep", action="store_true", help="decode every image")
     look.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    look.add_argument("--dataset-config-file", type=Path, help="YAML of a run's data set")
     get = commands.add_parser("prepare", help="download what can be downloaded and put it in place")
     get.add_argument("names", nargs="+", metavar="NAME", help=f"of {', '.join(ALL)}")
     get.add_argument("--mirror", default="", help="address that serves MIRROR/<folder>/<file>")
     for command in (look, get):
         command.add_argument("--root", required=True, type=Path, help="folder of the data sets")
-    args = parser.parse_args(argv)
+    args, more = parser.parse_known_args(argv)
+    words = [*args.names, *more]  # argparse leaves the names behind a flag to us
+    keys = [i for i, word in enumerate(words) if "." in word and word.split(".")[0].isupper()]
+    first = keys[0] if keys and args.command == "check" else len(words)
+    args.names, args.pairs = words[:first], words[first:]
     try:
+        for word in words:
+            if word.startswith("--"):
+                raise ValueError(f"unrecognized argument {word}; flags come before KEY VALUE pairs")
+        if args.command == "prepare":
+            args.root.mkdir(parents=True, exist_ok=True)
+        elif not os.path.isdir(args.root):
+            raise ValueError(f"--root must be a folder, got {args.root}")
+        file = getattr(args, "dataset_config_file", None)
+        args.cfg = read_cfg(file, args.pairs)
+        args.cfg.DATASET.ROOT = str(args.root)
+        args.names = args.names or ([args.cfg.DATASET.NAME] if file else [])
         for name in args.names:
-            known = ON_DISK if args.command == "check" else ALL
-            check_availability(name, known, "data set")
-    except ValueError as error:
+            check_availability(name, ON_DISK if args.command == "check" else ALL, "data set")
+    except (OSError, ValueError) as error:
         parser.error(str(error))
-    if args.command == "check" and not args.root.is_dir():
-        parser.error(f"--root must be a folder, got {args.root}")
     return args
+
+
+def read_cfg(file: Path | None, pairs: Sequence[str]) -> CfgNode:
+    """Return the configuration of a run's data set: from its YAML, then from KEY VALUE pairs.
+
+    Raises:
+        ValueError, OSError: a file that is no YAML, an unknown key, or a value of another type.
+    """
+    cfg = get_cfg_default()
+    add_config(cfg)
+    if file:
+        try:
+            section = CfgNode(yaml.safe_load(read_text(file))["DATASET"])
+            cfg.DATASET.merge_from_other_cfg(section)
+        except (yaml.YAMLError, LookupError, TypeError, AttributeError) as error:
+            text = " ".join(str(error).split())
+            raise ValueError(f"{file} must be YAML with a section DATASET: {text}") from error
+    if len(pairs) % 2:
+        raise ValueError(f"options come as KEY VALUE pairs, {pairs[-1]} has no value")
+    for key, value in zip(pairs[::2], pairs[1::2], strict=True):
+        *above, name = key.split(".")
+        node = cfg
+        for part in above:
+            node = node.get(part) if isinstance(node, CfgNode) else None
+        if not isinstance(node, CfgNode) or name not in node:
+            raise ValueError(f"unknown key {key}: check takes those of DATASET, as train.py does")
+        if isinstance(node[name], str):
+            node[name] = value
+        else:
+            node.merge_from_list([name, value])
+    return cfg
 
 
 def look_at(args: argparse.Namespace) -> list[Report]:
@@ -46,22 +100,22 @@ def look_at(args: argparse.Namespace) -> list[Report]:
     level = logger.level
     logger.setLevel(logging.ERROR)  # standard output holds the table or the JSON alone
     try:
-        reports = [check(name, args.root, args.deep) for name in args.names or ALL]
+        reports = [check(name, args.cfg, args.deep) for name in args.names or ALL]
     finally:
         logger.setLevel(level)
-    print(json.dumps(as_dicts(reports), indent=2) if args.json else as_table(reports))
+    text = json.dumps(as_dicts(reports), indent=2) if args.json else as_table(reports)
+    print(text.encode(errors="backslashreplace").decode())  # a path may be no UTF-8
     return reports
 
 
 def get(args: argparse.Namespace) -> list[Report]:
     """Prepare one data set after another; a failure does not stop the next one."""
-    args.root.mkdir(parents=True, exist_ok=True)
     for name in args.names:
         try:
             prepare(name, args.root, args.mirror)
         except (OSError, ValueError) as error:
             print(f"{name}: {error}", file=sys.stderr)
-    reports = [check(name, args.root) for name in args.names]
+    reports = [check(name, args.cfg) for name in args.names]
     print(as_table(reports))
     return reports
 

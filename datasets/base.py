@@ -9,6 +9,7 @@ import hashlib
 import logging
 import os
 import random
+import shlex
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
@@ -28,6 +29,7 @@ from datasets.splits import (
     read_split,
     subsample_classes,
 )
+from datasets.text import check_path, shorten
 
 Splits = tuple[Items, Items | None, Items]
 logger = logging.getLogger("dassl")
@@ -43,7 +45,8 @@ class FewShotDataset(DatasetBase):
     record. If the record, split_fewshot/shot_K-seed_S.json, differs from the draw, the record is
     used, because someone put it there. CoOp's .pkl files are not read. A negative seed has none.
 
-    `split_source` states where the split comes from; results record it.
+    `split_source` states where the split comes from; results record it. With `test_only` there are
+    no training images: what counts classes in their place are the test images.
     """
 
     dataset_dir = ""  # folder of the data set in DATASET.ROOT
@@ -51,6 +54,8 @@ class FewShotDataset(DatasetBase):
     image_dir = ""  # folder of the images in dataset_dir
     split_file = ""  # in dataset_dir, see read_split
     unique_names = True  # False if two classes share a name, see check_classes
+    published = True  # False for images that somebody has laid out
+    layout = LAYOUTS  # where the layout is described
     # What `python -m datasets` checks and prepares
     images = classes = 0  # their number in all splits; 0 if not known
     sources: tuple[Source, ...] = ()
@@ -73,13 +78,18 @@ class FewShotDataset(DatasetBase):
             train, val = self._few_shots(train, val, test, shots, cfg.SEED)
         train, val, test = subsample_classes(train, val, test, subsample=subsample)
         if self.dataset_dir:
-            check_files(train, val, test, self.advice)
+            check_files((train, val, test), self.advice, self.layout, not self.published)
         super().__init__(train_x=train, val=val, test=test)
+        if self.num_classes == 1:
+            logger.warning("There is only one class, so every answer is right")
+        for note in (*self.notes, f"{self.num_classes} classes: {shorten(self.classnames)}"):
+            logger.info(note)
 
     @classmethod
-    def read(cls, cfg) -> Splits:
-        """Return (train, val, test) as published, without drawing or opening anything."""
-        return cls.__new__(cls)._read(cfg)
+    def read(cls, cfg) -> tuple[Splits, list[str]]:
+        """Return (train, val, test) as published, and notes; nothing is drawn or opened."""
+        dataset = cls.__new__(cls)
+        return dataset._read(cfg), dataset.notes
 
     def read_splits(self) -> Splits:
         """Return (train, val, test), with labels 0..n-1; here from the split file.
@@ -111,21 +121,31 @@ class FewShotDataset(DatasetBase):
         return self.renamed.get(key, key)
 
     def _read(self, cfg) -> Splits:
-        self.settings = cfg.DATASET
+        self.settings, self.notes = cfg.DATASET, []
         if self.dataset_dir:
             self.folder, self.image_folder = self._find_folders(cfg.DATASET.ROOT)
+            options = {} if self.published else cfg.DATASET.IMAGE_FOLDER
+            pairs = [
+                (f"DATASET.IMAGE_FOLDER.{key}", value) for key, value in options.items() if value
+            ]
+            words = ["--root", cfg.DATASET.ROOT, type(self).__name__, "--deep", *sum(pairs, ())]
             self.advice = (
                 f"To check all of {type(self).__name__}: python -m datasets check "
-                f"--root {cfg.DATASET.ROOT} {type(self).__name__} --deep"
+                f"{shlex.join(words)}"
             )
         self.split_source = self.split_file or "the data set's own"
         if cfg.DATASET.get("NEW_SPLIT", False):
             splits = self._new_split(cfg.DATASET.SPLIT_SEED)
         else:
             splits = self.read_splits()
+        train, val, test = splits
+        splits = train or test, val or None, test
+        self.test_only = splits[0] is test
+        if self.test_only and not self.published:
+            self.notes.append("there are test images only: for zero-shot and --eval-only")
         try:
             check_classes(*splits, self.unique_names)
-            check_images(*splits)
+            check_images(*splits, follow_links=not self.published)
         except ValueError as error:
             raise ValueError(f"{type(self).__name__} ({self.split_source}): {error}") from error
         return splits
@@ -138,12 +158,13 @@ class FewShotDataset(DatasetBase):
                 f"DATASET.ROOT must be the folder that holds {holds}, got {root!r}, which is not a "
                 "folder; set it with --root"
             )
+        check_path(str(base))
         folder = base / self.dataset_dir
         for wanted in (folder, folder / self.image_dir):
             if not wanted.is_dir():
                 raise FileNotFoundError(
                     f"{type(self).__name__} expects the folder {wanted}, which does not exist; "
-                    f"put the data there (see {LAYOUTS}) or set another --root"
+                    f"put the data there (see {self.layout}) or set another --root"
                 )
         return folder, folder / self.image_dir
 

@@ -4,17 +4,19 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
-from dassl.config import get_cfg_default
 from dassl.data.datasets import Datum
 from tabulate import tabulate
 from tqdm import tqdm
+from yacs.config import CfgNode
 
-from datasets import ON_DISK, add_config
+from datasets import ON_DISK
 from datasets.base import FewShotDataset
 from datasets.folders import images_below
+from datasets.text import shorten
 
 SHOWN = 20  # bad images listed below the table; --json has them all
 TILE = 1024  # images decoded before their results are collected
@@ -25,7 +27,8 @@ class Report:
     """Hold one row of the table.
 
     `verdict` is ready, absent, incomplete (files are missing) or broken; `action` is what to do in
-    two words, `todo` in a sentence.
+    two words, `todo` in a sentence. `bad` are images that are missing or that cannot be read, and
+    `why`; `notes` are what a run would log.
     """
 
     name: str
@@ -38,32 +41,36 @@ class Report:
     verdict: str = "absent"
     action: str = ""
     todo: str = ""
-    bad: list[str] = field(default_factory=list)  # missing images or, with `deep`, unreadable ones
+    bad: list[str] = field(default_factory=list)
+    why: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
 
-def check(name: str, root: Path, deep: bool = False) -> Report:
-    """Check one data set in `root`; `deep` decodes every image."""
-    loader = ON_DISK[name]
+def check(name: str, cfg: CfgNode, deep: bool = False) -> Report:
+    """Check one data set as a run with this configuration would read it.
+
+    Of own images the first bytes are read, as before a run; `deep` decodes every image.
+    """
+    loader, root = ON_DISK[name], Path(cfg.DATASET.ROOT)
     folder = root / loader.dataset_dir
-    report = Report(name, str(folder), folder.is_dir(), expected=loader.images)
+    report = Report(name, str(folder), os.path.isdir(folder), expected=loader.images)
     if loader.split_file:
-        there = (folder / loader.split_file).is_file()
+        there = os.path.isfile(folder / loader.split_file)
         report.split = "there" if there else "missing"
     if not report.found:
         report.action, report.todo = how_to_get(loader, root)
         return report
     try:
-        splits = loader.read(_config(root))
+        splits, report.notes = loader.read(cfg)
+        _compare(report, loader, root, splits, deep)
     except FileNotFoundError as error:
         report.verdict, report.images = "incomplete", _count(folder / loader.image_dir)
         report.action, steps = how_to_get(loader, root)
-        report.todo = f"{error}. {steps}"
-    except ValueError as error:
+        report.todo = f"{error}. {steps}".removesuffix(". ")
+    except (ValueError, OSError) as error:  # OSError: a folder that cannot be opened
         report.verdict, report.action, report.todo = "broken", "correct", str(error)
         if loader.split_file and loader.split_file in report.todo:
             report.split = "broken"
-    else:
-        _compare(report, loader, root, splits, deep)
     return report
 
 
@@ -77,21 +84,18 @@ def how_to_get(loader: type[FewShotDataset], root: Path) -> tuple[str, str]:
     return ", ".join(steps), "; ".join(steps.values())
 
 
-def _config(root: Path):
-    cfg = get_cfg_default()
-    add_config(cfg)
-    cfg.DATASET.ROOT = str(root)
-    return cfg
-
-
 def _count(folder: Path) -> int:
-    return len(images_below(folder)) if folder.is_dir() else 0
+    try:
+        return len(images_below(folder))
+    except (OSError, ValueError):
+        return 0
 
 
 def _compare(report: Report, loader: type[FewShotDataset], root: Path, splits, deep: bool) -> None:
     """Fill in the report of a data set whose lists can be read."""
     items = {item.impath: item for split in splits if split is not None for item in split}
-    report.classes = len({item.label for item in items.values()})
+    names = {item.label: item.classname for item in items.values()}
+    report.classes = len(names)
     there = [item for path, item in items.items() if os.path.isfile(path)]
     report.images = len(there)
     if len(there) < len(items):
@@ -102,32 +106,37 @@ def _compare(report: Report, loader: type[FewShotDataset], root: Path, splits, d
         report.verdict = "ready"
     else:
         report.verdict, report.action = "incomplete", "unpack again"
+        what = f"delete {loader.image_dir or 'the images'} and unpack again"
+        if not loader.published:
+            report.action, what = "correct", "add these images, or take them out of the split"
         report.todo = (
             f"expected {report.expected} images of {wanted} classes, found {report.images} of "
-            f"{report.classes}{_first_of(report.bad)}: delete {loader.image_dir or 'the images'} "
-            f"and unpack again. {how_to_get(loader, root)[1]}"
-        )
-    if deep:
-        unreadable = _unreadable(there)
-        report.bad += unreadable
-        if unreadable:
-            report.verdict, report.action = "broken", "unpack again"
-            report.todo = f"{len(unreadable)} images cannot be read: unpack or download them again"
+            f"{report.classes}{_first_of(report.bad)}: {what}. {how_to_get(loader, root)[1]}"
+        ).rstrip()
+    if not loader.published:
+        report.notes.append(f"the classes are {shorten([names[y] for y in sorted(names)])}")
+    if deep or not loader.published:
+        report.why = _unreadable(there, deep)
+        report.bad += report.why
+        if report.why:
+            report.verdict = "broken"
+            report.action = "unpack again" if loader.published else "correct"
+            report.todo = f"{len(report.why)} images cannot be read"
 
 
 def _first_of(paths: list[str]) -> str:
     return f", the first missing is {paths[0]}" if paths else ""
 
 
-def _unreadable(items: list[Datum]) -> list[str]:
-    """Return the paths of the images that cannot be decoded; show a progress bar."""
+def _unreadable(items: list[Datum], deep: bool) -> dict[str, str]:
+    """Return the images that a run could not read, and why; show a progress bar."""
+    reasons = {}
     with ThreadPoolExecutor() as pool, tqdm(total=len(items), unit="image") as bar:
-        bad = []
         for tile in _tiles(items):
-            results = pool.map(_decodes, tile)
-            bad += [item.impath for item, good in zip(tile, results, strict=True) if not good]
+            found = pool.map(partial(_reason, deep=deep), tile)
+            reasons |= {item.impath: why for item, why in zip(tile, found, strict=True) if why}
             bar.update(len(tile))
-    return bad
+    return reasons
 
 
 def _tiles(items: list[Datum]) -> Iterator[list[Datum]]:
@@ -136,16 +145,17 @@ def _tiles(items: list[Datum]) -> Iterator[list[Datum]]:
         yield tile
 
 
-def _decodes(item: Datum) -> bool:
+def _reason(item: Datum, deep: bool) -> str:
+    """Return why an image cannot be read, or ""."""
     try:
-        item.open()
-    except Exception:  # Pillow's decoders raise far more than OSError on broken bytes
-        return False
-    return True
+        item.open() if deep else item.check()
+    except (OSError, MemoryError) as error:
+        return str(error).removesuffix(f" {item.advice}")
+    return ""
 
 
 def as_table(reports: list[Report]) -> str:
-    """Return a table with one row per data set, and below it what to do and the bad images."""
+    """Return a table with one row per data set, below it what to do, the bad images, and notes."""
     head = ["data set", "found", "images", "split file", "classes", "verdict", "what to do"]
     rows = []
     for r in reports:
@@ -156,9 +166,10 @@ def as_table(reports: list[Report]) -> str:
     for report in reports:
         if report.todo:
             lines += ["", f"{report.name}: {report.todo}"]
-        lines += report.bad[:SHOWN]
+        lines += [report.why.get(path, path) for path in report.bad[:SHOWN]]
         if len(report.bad) > SHOWN:
             lines.append(f"... and {len(report.bad) - SHOWN} more, see --json")
+        lines += [f"\n{report.name}: {note}" for note in report.notes]
     return "\n".join(lines)
 
 

@@ -2,54 +2,120 @@
 
 import os
 import random
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from datasets.text import check_path, nfc, read_text
+
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+DEEPEST = 100
+# What systems and not people put next to images.
+SYSTEM = (
+    *("__MACOSX", "__pycache__", "@eaDir", "lost+found", "$RECYCLE.BIN"),
+    "System Volume Information",
+)
+
+
+def is_hidden(name: str) -> bool:
+    """Return whether a file or folder is passed over in silence."""
+    return name.startswith(".") or name in SYSTEM
 
 
 def subfolders(folder: Path) -> list[str]:
-    """Return the names of the folders in `folder` that are not hidden, sorted."""
+    """Return the names of the folders in `folder` that are not hidden, sorted.
+
+    Raises:
+        ValueError: a link leads nowhere; it may have been to a folder.
+    """
     with os.scandir(folder) as entries:
-        return sorted(e.name for e in entries if e.is_dir() and not e.name.startswith("."))
+        seen = [entry for entry in entries if not is_hidden(entry.name)]
+    for entry in seen:
+        if entry.is_symlink() and not os.path.exists(entry.path):
+            raise ValueError(f"{entry.path} is a link that leads nowhere: correct or delete it")
+    return sorted(entry.name for entry in seen if _is_folder(entry))
 
 
-def images_below(folder: Path) -> list[str]:
+def _is_folder(entry: os.DirEntry) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
+
+
+def images_below(
+    folder: Path, passed_over: Counter | None = None, above: tuple[tuple[int, int], ...] = ()
+) -> list[str]:
     """Return the paths of the images in `folder`, at any depth and relative to it, with "/".
 
     They are sorted, because the order of os.scandir depends on the file system.
+
+    Args:
+        passed_over: counts the other files that are not hidden, by their suffix.
+        above: the folders that this one lies in, by device and number.
+
+    Raises:
+        ValueError: a link leads to a folder that it lies in, folders lie too deep, or a path cannot
+            be written down.
     """
-    found = []
+    found, status = [], os.stat(folder)
+    here = (status.st_dev, status.st_ino)
+    if here in above:
+        raise ValueError(f"{folder} is, by a link, a folder that it lies in: delete the link")
+    if len(above) > DEEPEST:
+        raise ValueError(f"{folder} lies more than {DEEPEST} folders deep: move it up")
     with os.scandir(folder) as entries:
         for entry in entries:
-            if entry.name.startswith("."):
+            if is_hidden(entry.name):
                 continue
-            if entry.name.lower().endswith(SUFFIXES):
+            image = entry.name.lower().endswith(SUFFIXES)
+            if image and not entry.is_dir(follow_symlinks=False):
+                check_path(entry.path)
                 found.append(entry.name)
-            elif entry.is_dir():
-                found += [f"{entry.name}/{path}" for path in images_below(Path(entry.path))]
+            elif _is_folder(entry):
+                below = images_below(Path(entry.path), passed_over, (*above, here))
+                found += [f"{entry.name}/{path}" for path in below]
+            elif passed_over is not None:
+                passed_over[Path(entry.name).suffix.lower()] += 1
     return sorted(found)
 
 
-def images_by_class(folder: Path) -> dict[str, list[str]]:
+def loose_images(folder: Path) -> int:
+    """Return how many images lie directly in a folder."""
+    names = [name for name in os.listdir(folder) if name.lower().endswith(SUFFIXES)]
+    return sum(not is_hidden(name) and not (folder / name).is_dir() for name in names)
+
+
+def images_by_class(folder: Path, passed_over: Counter | None = None) -> dict[str, list[str]]:
     """Return a dict from class folder to its images at any depth; both are sorted.
 
+    Class folders are named in Unicode's composed form, paths as the file system names them.
+
+    Args:
+        passed_over: see `images_below`.
+
     Raises:
-        ValueError: there is no class folder, or one without an image.
+        ValueError: there is no class folder, one without an image, or two of one name.
     """
-    classes = {
-        name: [f"{name}/{path}" for path in images_below(folder / name)]
-        for name in subfolders(folder)
-    }
+    classes: dict[str, list[str]] = {}
+    for name in subfolders(folder):
+        if nfc(name) in classes:
+            raise ValueError(f"{folder} has two folders {name}, in two Unicode forms: rename one")
+        paths = images_below(folder / name, passed_over)
+        classes[nfc(name)] = [f"{name}/{path}" for path in paths]
     if not classes:
-        raise ValueError(f"{folder} must hold one folder per class, it holds no folder")
+        raise ValueError(
+            f"{folder} must hold one folder per class, it holds no folder, and directly in it "
+            f"{loose_images(folder)} images"
+        )
     empty = [name for name, images in classes.items() if not images]
     if empty:
         raise ValueError(
             f"every class needs images, the class folder {folder / empty[0]} holds none "
-            f"({len(empty)} of {len(classes)} are empty): add images or delete it"
+            f"({len(empty)} of {len(classes)} are empty): add images ({', '.join(SUFFIXES)}) or "
+            "delete it"
         )
-    return classes
+    return dict(sorted(classes.items()))
 
 
 def random_split(
@@ -82,16 +148,17 @@ def random_split(
 def read_names(path: Path) -> dict[str, str]:
     """Read a dict from folder to class name; the file has lines such as "n01440764 tench".
 
-    The folder ends at the first tab, or in a line without a tab at the first space.
+    The folder ends at the first tab, or in a line without a tab at the first space. Both are in
+    Unicode's composed form.
 
     Raises:
         FileNotFoundError: the file does not exist.
-        ValueError: a line has no name, or a folder has two names.
+        ValueError: a line has no name, a folder has two names, or there is no line.
     """
     if not path.is_file():
         raise FileNotFoundError(f"the file of class names {path} does not exist")
     names: dict[str, str] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(nfc(read_text(path)).splitlines(), start=1):
         if not line.strip():
             continue
         folder, _, name = (part.strip() for part in line.partition("\t" if "\t" in line else " "))
@@ -102,6 +169,8 @@ def read_names(path: Path) -> dict[str, str]:
                 f"{path}, line {number}: folder {folder} has two class names, "
                 f"{names[folder]!r} and {name!r}; expected one"
             )
+    if not names:
+        raise ValueError(f'{path} is empty: expected lines of "folder class name"')
     return names
 
 

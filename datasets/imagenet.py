@@ -61,7 +61,10 @@ class ImageNetVariant(WordNetFolders):
 
 @DATASET_REGISTRY.register()
 class ImageNet(WordNetFolders):
-    """Load 1281167 training images; the 50000 validation images are also the test images."""
+    """Load 1281167 training images; the 50000 validation images are also the test images.
+
+    Without the folder train there are test images only.
+    """
 
     dataset_dir = "imagenet"
     image_dir = "images"
@@ -77,4 +80,5 @@ class ImageNet(WordNetFolders):
 
     def read_splits(self):
         test = self.read_folders("val")
-        return self.read_folders("train"), test, test
+        there = (self.image_folder / "train").is_dir()
+        return self.read_folders("train") if there else [], test, test

@@ -7,6 +7,7 @@ base-to-new one.
 
 import argparse
 import logging
+import re
 import signal
 import sys
 from collections.abc import Sequence
@@ -18,17 +19,20 @@ from dassl.engine import TRAINER_REGISTRY, TrainerX, build_trainer
 from dassl.utils import set_random_seed, setup_logger
 from yacs.config import CfgNode
 
-from experiment.config import setup_cfg
+from experiment.config import defaults, setup_cfg
 from experiment.exit_status import MACHINE, STOPPED, Stop, explain, quiet_threads
 from experiment.lock import claim
 from experiment.output_dir import check_output, how_to_resume, prepare_output
 from experiment.run_state import latest
+from experiment.tracker import tracked
 from prompting import share_backbones
 from prompting.precision import check_precision
 from trainers.base import PromptTrainer
 from trainers.results import versions
 
 logger = logging.getLogger("dassl")
+LISTS = ("source_domains", "target_domains", "transforms")  # flags that take several values
+KEY = re.compile(r"[A-Z][A-Z0-9_]*\.[A-Za-z0-9_.]+$")  # of a configuration, known or misspelt
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -61,7 +65,21 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--no-train", action="store_true", help="build everything, then stop")
     parser.add_argument("--debug", action="store_true", help="show errors with their traceback")
     parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE")
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    for name in LISTS:
+        values, pairs = _split(getattr(args, name) or [])
+        if not values and pairs:
+            parser.error(f"--{name.replace('_', '-')} has no value before {pairs[0]}")
+        setattr(args, name, values or None)
+        args.opts = pairs + args.opts
+    return args
+
+
+def _split(words: list[str]) -> tuple[list[str], list[str]]:
+    """Split a flag's values from KEY VALUE pairs, which argparse takes for more of them."""
+    keys = (index for index, word in enumerate(words) if word in defaults() or KEY.match(word))
+    first = next(keys, len(words))
+    return words[:first], words[first:]
 
 
 @lru_cache(maxsize=4096)
@@ -96,13 +114,29 @@ def build(args: argparse.Namespace, cfg: CfgNode, words: Sequence[str] = ()) -> 
             set_random_seed(cfg.SEED)
         trainer = build_trainer(cfg)
     trainer.command = list(words)
+    if not (args.eval_only or args.no_train):
+        check_training_images(trainer)
     if args.eval_only:
         trainer.load_model(args.model_dir, epoch=args.load_epoch)
+    elif hasattr(trainer, "check_final_model"):  # upstream's engine has no such check
+        trainer.check_final_model()
     if cfg.RESUME and (checkpoint := latest(Path(cfg.OUTPUT_DIR))):
         trainer.check_resumable(checkpoint)
     if not args.no_train:
         prepare_output(cfg, args.overwrite)
     return trainer
+
+
+def check_training_images(trainer: TrainerX) -> None:
+    """Refuse to train where there are test images only."""
+    dataset = trainer.dm.dataset
+    # A method or a data set of upstream's kind has no such attribute.
+    if getattr(trainer, "requires_training", True) and getattr(dataset, "test_only", False):
+        cfg = trainer.cfg
+        raise ValueError(
+            f"{cfg.DATASET.NAME} ({dataset.split_source}) has no training images, and "
+            f"{cfg.TRAINER.NAME} trains: add some, or evaluate trained prompts with --eval-only."
+        )
 
 
 def fit_input_size(cfg: CfgNode) -> None:
@@ -161,11 +195,12 @@ def main_multi_seed(calls: Sequence[Sequence[str]]) -> None:
 def _run(args: argparse.Namespace, cfg: CfgNode, words: Sequence[str], stop: Stop) -> None:
     with _claimed(cfg):
         trainer = build(args, cfg, ["train.py", *words])
-        stop.trainer = trainer
-        if args.eval_only:
-            trainer.test()
-        elif not args.no_train:
-            trainer.train()
+        with tracked(trainer):
+            stop.trainer = trainer
+            if args.eval_only:
+                trainer.test()
+            elif not args.no_train:
+                trainer.train()
 
 
 def _run_multi_seed(calls: Sequence[Sequence[str]], stop: Stop) -> None:
@@ -183,6 +218,8 @@ def _run_multi_seed(calls: Sequence[Sequence[str]], stop: Stop) -> None:
                 members.append(held.enter_context(closing(Member())))
                 with members[-1].at_work():
                     members[-1].trainer = build(args, cfg, ["train.py", *words])
+        for member in members:
+            held.enter_context(tracked(member.trainer))
         stop.trainer = MultiSeed(members)
         stop.trainer.train()
 

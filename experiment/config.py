@@ -1,9 +1,10 @@
 """The configuration of a run: defaults, files, flags, KEY VALUE pairs; what is wrong in them."""
 
 import argparse
+import ast
 import contextlib
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from functools import cache, lru_cache
 from pathlib import Path
 
@@ -15,10 +16,15 @@ from yacs.config import CfgNode
 
 import datasets
 import trainers
+from datasets.text import read_text
 from experiment.config_checks import check_values
+from experiment.unread_keys import check_never, check_read, of_another_method
+from prompting import open_clip_models
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 DEMO_DATASET = CONFIGS / "datasets" / "shapeworld.yaml"
+# What stands for a Python value is parsed as one, and parsing fails in many ways.
+UNREADABLE = (ValueError, TypeError, SyntaxError, MemoryError, RecursionError)
 
 
 def setup_cfg(args: argparse.Namespace) -> CfgNode:
@@ -31,29 +37,66 @@ def setup_cfg(args: argparse.Namespace) -> CfgNode:
     """
     cfg = _default_config()
     dataset_file, method_file = _files(args)
-    for path in (dataset_file, method_file):
-        if path:
-            _merge_file(cfg, Path(path))
+    paths = [Path(path) for path in (dataset_file, method_file) if path]
+    in_files = [key for path in paths for key in _merge_file(cfg, path, args.trainer)]
+    as_in_files = cfg.clone()
     _merge_flags(cfg, args)
     _merge_pairs(cfg, args.opts)
     _check(cfg)
+    _check_flags(args, cfg)
+    as_in_files.TRAINER.NAME, as_in_files.DATASET.NAME = cfg.TRAINER.NAME, cfg.DATASET.NAME
+    check_never(_values(cfg), defaults())
+    check_read(_values(as_in_files), defaults(), in_files)
+    check_read(_values(cfg), defaults(), args.opts[::2])
+    _drop_other_methods(cfg)
+    _fit_images(cfg, args.opts[::2])
     if cfg.OUTPUT_DIR in ("", get_cfg_default().OUTPUT_DIR):
         cfg.OUTPUT_DIR = cfg.RESUME or str(default_output(cfg, method_file))
     return cfg
+
+
+def _fit_images(cfg: CfgNode, asked: Collection[str]) -> None:
+    """Set how a model of open_clip was shown images, except for keys that were asked for."""
+    name = cfg.MODEL.BACKBONE.NAME
+    if not name.startswith(open_clip_models.PREFIX):
+        return
+    images = open_clip_models.find(name).images
+    if images:
+        found = {
+            "PIXEL_MEAN": list(images.mean),
+            "PIXEL_STD": list(images.std),
+            "INTERPOLATION": images.interpolation,
+            "RESIZE_MODE": images.resize_mode,
+        }
+        cfg.INPUT.update({key: own for key, own in found.items() if f"INPUT.{key}" not in asked})
 
 
 def _default_config() -> CfgNode:
     cfg = get_cfg_default()
     datasets.add_config(cfg)
     trainers.add_config(cfg)
+    # Dassl's are those of a ResNet of ImageNet; a frozen CLIP takes images as it was trained on.
+    cfg.INPUT.INTERPOLATION = "bicubic"
+    cfg.INPUT.PIXEL_MEAN = [0.48145466, 0.4578275, 0.40821073]
+    cfg.INPUT.PIXEL_STD = [0.26862954, 0.26130258, 0.27577711]
+    cfg.INPUT.TRANSFORMS = ("random_resized_crop", "random_flip", "normalize")
     return cfg
+
+
+def _drop_other_methods(cfg: CfgNode) -> None:
+    """Record nothing that the run does not read."""
+    method = cfg.TRAINER.NAME
+    for name in [name for name in cfg.TRAINER if isinstance(cfg.TRAINER[name], CfgNode)]:
+        if of_another_method(f"TRAINER.{name}.", method):
+            del cfg.TRAINER[name]
+    if of_another_method("LOSS.", method):
+        del cfg["LOSS"]
 
 
 @cache
 def defaults() -> dict:
     """Return the default of each key, by its dotted name."""
-    cfg = _default_config()
-    return {key: value_of(cfg, key) for key in flatten(cfg)}
+    return _values(_default_config())
 
 
 def default_output(cfg: CfgNode, method_file: str) -> Path:
@@ -82,7 +125,8 @@ def _files(args: argparse.Namespace) -> tuple[str, str]:
     return dataset_file, method_file
 
 
-def _merge_file(cfg: CfgNode, path: Path) -> None:
+def _merge_file(cfg: CfgNode, path: Path, trainer: str) -> list[str]:
+    """Merge a YAML file; return its keys."""
     if path.suffix not in (".yaml", ".yml"):
         raise ValueError(f"Configuration file {path} is not a .yaml file.")
     if not path.is_file():
@@ -96,14 +140,15 @@ def _merge_file(cfg: CfgNode, path: Path) -> None:
     if not isinstance(content, dict):
         raise ValueError(f"Configuration file {path} holds no keys: expected SECTION: KEY: value.")
     keys = flatten(content)
-    _check_keys(cfg, keys, str(path))
+    _check_keys(cfg, keys, str(path), trainer)
     _merge(cfg, [(key, value_of(content, key)) for key in keys], str(path))
+    return keys
 
 
 @lru_cache(maxsize=256)
 def _read_yaml(path: Path, changed: int):
     """Read a file once, as long as it does not change; nobody changes what is returned."""
-    return yaml.safe_load(path.read_text(encoding="utf-8"))
+    return yaml.safe_load(read_text(path))
 
 
 def _merge_pairs(cfg: CfgNode, pairs: Sequence[str]) -> None:
@@ -112,8 +157,9 @@ def _merge_pairs(cfg: CfgNode, pairs: Sequence[str]) -> None:
         raise ValueError(f"Flags come before the KEY VALUE pairs: move {flags[0]} forward.")
     if len(pairs) % 2:
         raise ValueError(f'Options come as KEY VALUE pairs; "{pairs[-1]}" has no value.')
-    _check_keys(cfg, pairs[::2], "the command line")
-    _merge(cfg, zip(pairs[::2], pairs[1::2], strict=True), "the command line")
+    _check_keys(cfg, pairs[::2], "the command line", cfg.TRAINER.NAME)
+    values = [_unquoted(value) for value in pairs[1::2]]
+    _merge(cfg, zip(pairs[::2], values, strict=True), "the command line")
 
 
 def _merge_flags(cfg: CfgNode, args: argparse.Namespace) -> None:
@@ -146,39 +192,67 @@ def value_of(tree, key: str):
     return tree
 
 
-def _like(cfg: CfgNode, key: str, value):
-    """Return a value in its key's type where yacs refuses it: 25 for 25.0, True for "True"."""
-    if isinstance(value_of(cfg, key), str) and str(value) in ("True", "False"):
-        return repr(str(value))  # quoted, or yacs reads KgCoOp's files as truth values
-    if isinstance(value_of(cfg, key), float):
-        with contextlib.suppress(TypeError, ValueError):
-            return float(value)
+def _values(cfg: CfgNode) -> dict:
+    return {key: value_of(cfg, key) for key in flatten(cfg)}
+
+
+def _unquoted(value: str) -> str:
+    """Return a value in quotes of its own without them, as yacs reads it."""
+    with contextlib.suppress(*UNREADABLE):
+        found = ast.literal_eval(value)
+        return found if isinstance(found, str) else value
     return value
 
 
-def _check_keys(cfg: CfgNode, keys: Sequence[str], source: str) -> None:
+def _set(cfg: CfgNode, key: str, value: object) -> bool:
+    """Set a key to a value of its default's type; return whether it has one.
+
+    What a string looks like does not matter where a string is expected.
+    """
+    default = value_of(cfg, key)
+    if isinstance(default, str):
+        if isinstance(value, bool) and key.endswith("CTX_INIT"):
+            value = str(value)  # KgCoOp's files have truth values there
+        section, _, name = key.rpartition(".")
+        if isinstance(value, str):
+            (value_of(cfg, section) if section else cfg)[name] = value
+        return isinstance(value, str)
+    if isinstance(default, float) and not isinstance(value, bool):
+        with contextlib.suppress(TypeError, ValueError):  # yacs takes neither 25 nor "1e-5"
+            value = float(value)
+    try:
+        cfg.merge_from_list([key, value])
+    except UNREADABLE:
+        return False
+    return value_of(cfg, key) is not None  # yacs takes None for anything
+
+
+def _check_keys(cfg: CfgNode, keys: Sequence[str], source: str, trainer: str) -> None:
     known = flatten(cfg)
     for key in keys:
         if key not in known:
-            near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)[0]
+            near = _nearest(key, [name for name in known if not of_another_method(name, trainer)])
             raise ValueError(f'Unknown key "{key}" in {source}; the nearest known is "{near}".')
+
+
+def _nearest(key: str, known: Iterable[str]) -> str:
+    """Return the key that is most alike, as a whole and in its last part, in capitals."""
+
+    def likeness(name: str) -> float:
+        pairs = ((name, key.upper()), (name.split(".")[-1], key.upper().split(".")[-1]))
+        return sum(difflib.SequenceMatcher(None, *pair).ratio() for pair in pairs)
+
+    return max(known, key=likeness)
 
 
 def _merge(cfg: CfgNode, pairs: Iterable[tuple[str, object]], source: str) -> None:
     for key, value in pairs:
         default = value_of(cfg, key)
-        try:
-            cfg.merge_from_list([key, _like(cfg, key, value)])
-        # What stands for a Python value is parsed as one, and parsing fails in many ways.
-        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
-            fits = False
-        else:
-            fits = value_of(cfg, key) is not None  # yacs takes None for anything
-        if not fits:
-            kind = type(default).__name__
+        if not _set(cfg, key, value):
+            quote = " (in YAML, a string in quotes)" if isinstance(default, str) else ""
             raise ValueError(
-                f"In {source}: Type mismatch: {key} takes a value of type {kind}, such as "
-                f"{default!r}, got {value!r}."
+                f"In {source}: Type mismatch: {key} takes a value of type "
+                f"{type(default).__name__}{quote}, such as {default!r}, got {value!r}."
             )
 
 
@@ -200,5 +274,21 @@ def _check(cfg: CfgNode) -> None:
         if value not in allowed:
             raise ValueError(f'{key} is "{value}": choose {" or ".join(allowed)}.')
     if not cfg.MODEL.BACKBONE.NAME:
-        raise ValueError('No backbone is named: pass --backbone "ViT-B/16", for example.')
-    check_values({key: value_of(cfg, key) for key in flatten(cfg)})
+        raise ValueError(
+            'No backbone is named: pass --backbone, "ViT-B/16" or "demo" for example, or a '
+            "--config-file (without a data set that is configs/trainers/"
+            f"{cfg.TRAINER.NAME}/demo.yaml, where it exists)."
+        )
+    check_values(_values(cfg))
+
+
+def _check_flags(args: argparse.Namespace, cfg: CfgNode) -> None:
+    """Refuse flags that would be passed over."""
+    if not args.eval_only and (args.model_dir or args.load_epoch is not None):
+        raise ValueError(
+            "--model-dir and --load-epoch say what --eval-only evaluates: add --eval-only, or "
+            "initialise a training with MODEL.INIT_WEIGHTS."
+        )
+    if args.eval_only and (args.no_train or cfg.TEST.NO_TEST):
+        other = "--no-train" if args.no_train else "TEST.NO_TEST True"
+        raise ValueError(f"--eval-only evaluates, and {other} forbids it: drop one of them.")

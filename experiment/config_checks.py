@@ -14,6 +14,8 @@ from dassl.data.transforms.transforms import AVAI_CHOICES, INTERPOLATION_MODES
 from dassl.optim import lr_scheduler, optimizer
 
 from datasets.splits import SUBSAMPLES
+from experiment.tracker import TRACKERS
+from prompting.architecture import ACTIVATIONS
 from prompting.losses import LOGITS_LOSSES
 from prompting.precision import check_precision
 
@@ -57,18 +59,24 @@ SAMPLERS = ("RandomSampler", "SequentialSampler")
 SHARE = between(0, 1)
 BETA = Rule("at least 0 and below 1", lambda value: 0 <= value < 1)
 PIXELS = Rule("three numbers", lambda values: len(values) == 3 and _numbers(values))
+PAIR = Rule(
+    "two whole numbers above 0",
+    lambda pair: len(pair) == 2 and _numbers(pair, int) and min(pair) > 0,
+)
 
 # The first pattern that fits a key is the one that counts.
 RULES: dict[str, Rule] = {
     "SEED": Rule("below 2**32 (and below 0 for none)", lambda seed: seed < 2**32),
-    "INPUT.SIZE": Rule(
-        "two whole numbers above 0",
-        lambda size: len(size) == 2 and _numbers(size, int) and min(size) > 0,
-    ),
+    "INPUT.SIZE": PAIR,
     "INPUT.INTERPOLATION": one_of(tuple(INTERPOLATION_MODES)),
+    "INPUT.RESIZE_MODE": one_of(("shortest", "squash")),
     "INPUT.TRANSFORMS": Rule(
-        f"names out of {', '.join(AVAI_CHOICES)}",
-        lambda names: not isinstance(names, str) and all(name in AVAI_CHOICES for name in names),
+        f"names out of {', '.join(AVAI_CHOICES)}, with normalize among them, which CLIP needs",
+        lambda names: (
+            not isinstance(names, str)
+            and all(name in AVAI_CHOICES for name in names)
+            and "normalize" in names
+        ),
     ),
     "INPUT.NO_TRANSFORM": only(False, "because CLIP takes tensors"),
     "INPUT.PIXEL_MEAN": PIXELS,
@@ -89,6 +97,10 @@ RULES: dict[str, Rule] = {
     "INPUT.RGS_P": SHARE,
     "INPUT.GB_P": SHARE,
     "INPUT.GB_K": Rule("odd, from 1 to 99", lambda size: 0 < size < 100 and size % 2 == 1),
+    "MODEL.BACKBONE.ACTIVATION": Rule(
+        f"empty, or one of {', '.join(ACTIVATIONS)}", lambda name: name in ("", *ACTIVATIONS)
+    ),
+    "MODEL.BACKBONE.HEAD_WIDTHS": PAIR,
     "DATASET.NUM_SHOTS": Rule("at least 1, or -1 for all", lambda n: n >= 1 or n == -1),
     "DATASET.SUBSAMPLE_CLASSES": one_of(SUBSAMPLES),
     "DATALOADER.NUM_WORKERS": at_least(0),
@@ -114,12 +126,22 @@ RULES: dict[str, Rule] = {
     "OPTIM.WARMUP_CONS_LR": at_least(0),
     "OPTIM.WARMUP_MIN_LR": at_least(0),
     "TRAIN.PRINT_FREQ": at_least(1),
+    "TRAIN.TRACKER": Rule(
+        f'{" or ".join(TRACKERS)}, or "" for none', lambda name: name in ("", *TRACKERS)
+    ),
     "TEST.EVALUATOR": one_of(("Classification",)),
     "TRAINER.IVLP.N_CTX*": at_least(0),  # MaPLe's files say 0 where the depth is 0
     "TRAINER.MMLOP.INIT": only("normal", "the paper's; other initial values did worse"),
     "TRAINER.MMLOP.INIT_STD": above(0),
     "TRAINER.MMLOP.LOGITS_LOSS": one_of(LOGITS_LOSSES),
     "TRAINER.*.N_CTX*": at_least(1),
+    "TRAINER.*CTX_INIT": Rule(
+        'the words before the class name, without "{}"', lambda words: "{}" not in words
+    ),
+    "TRAINER.*.TEMPLATE": Rule(
+        'empty, or a text with exactly one "{}" for the class name, such as "a photo of a {}."',
+        lambda text: not text or text.count("{}") == 1,
+    ),
     "TRAINER.*.PROMPT_DEPTH*": at_least(0),
     "TRAINER.*.ADAPTER_DIM": at_least(1),
     "TRAINER.*.ADAPTER_SCALE": above(0),

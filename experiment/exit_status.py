@@ -13,7 +13,7 @@ import torch
 logger = logging.getLogger("dassl")
 
 # 0 is a run that did all it was asked for; argparse too ends with 2.
-UNEXPECTED, REFUSED, DIVERGED, STOPPED, MACHINE = 1, 2, 3, 4, 5
+UNEXPECTED, REFUSED, DIVERGED, STOPPED, MACHINE, INCOMPLETE, NO_GPU = 1, 2, 3, 4, 5, 6, 7
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 ADVICE = {
@@ -88,7 +88,9 @@ def explain(error: Exception, running: bool) -> tuple[int, str]:
         return MACHINE, f"{error.strerror}{where}: {ADVICE[error.errno]}."
     if isinstance(error, OSError) and running:
         return MACHINE, text
-    if isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)):
+    # CUDA's own error, where what ran out was not PyTorch's to allocate, has no type of its own.
+    of_cuda = isinstance(error, RuntimeError) and "CUDA error: out of memory" in text
+    if of_cuda or isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)):
         return MACHINE, f"The memory is used up ({text}): lower DATALOADER.TRAIN_X.BATCH_SIZE."
     if isinstance(error, RuntimeError) and "DataLoader worker" in text:
         return MACHINE, f"{text} Too little memory may be why: lower DATALOADER.NUM_WORKERS."

@@ -1,23 +1,22 @@
 """One run at a time in an output folder: a lock file that names its holder.
 
-The file holds the owner's host, process number and an identity of that process. The identity is
-the process's start since the machine's boot, so neither a process number used again nor a clock
-set back makes a dead owner look alive.
+The file holds the owner's host, process number and an identity of that process, and its job on a
+Slurm cluster. The identity is the process's start since the machine's boot, so neither a process
+number used again nor a clock set back makes a dead owner look alive. An owner on another machine is
+dead if Slurm says that its job is not there. The file is created exclusively, which file systems
+that several machines share can do, whether or not they have locks.
 """
 
 import contextlib
-import errno
-import fcntl
 import json
 import os
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 NAME = ".lock"
-# File systems without locks of their own: then two runs that start within a millisecond may meet.
-UNSUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
 
 
 class InUse(ValueError):
@@ -29,18 +28,26 @@ def claim(folder: Path) -> Iterator[None]:
     """Hold the lock of `folder`, which is made if missing.
 
     Raises:
-        InUse: another run holds it: which, and what to do. A lock whose owner on this
-            host is dead is taken over.
+        InUse: another run holds it: which, and what to do. A lock whose owner is known to be dead
+            is taken over.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / NAME
-    me = {"host": socket.gethostname(), "pid": os.getpid(), "identity": identity(os.getpid())}
-    with _alone(path) as file:
-        owner = _read(file)
-        if owner and _may_be_alive(owner, me["host"]):
-            raise InUse(_in_use(folder, owner, me["host"]))
-        os.ftruncate(file, 0)
-        os.pwrite(file, json.dumps(me).encode(), 0)
+    with _hold(folder / NAME):
+        yield
+
+
+@contextlib.contextmanager
+def _hold(path: Path) -> Iterator[None]:
+    me = _me()
+    while not _create(path, me):
+        with contextlib.suppress(FileNotFoundError):  # its owner has just let it go
+            owner = read_owner(path)
+            if owner and may_be_alive(owner):
+                raise InUse(_in_use(path.parent, owner, me["host"]))
+            # One at a time may remove a dead owner's lock, or a slow one would remove a live one's.
+            with _hold(path.with_name(f"{path.name}-")):
+                if read_owner(path) == owner:
+                    path.unlink()
     try:
         yield
     finally:
@@ -48,6 +55,41 @@ def claim(folder: Path) -> Iterator[None]:
         with contextlib.suppress(OSError, ValueError):
             if json.loads(path.read_text()) == me:
                 path.unlink()
+
+
+def _me() -> dict:
+    here = {"host": socket.gethostname(), "pid": os.getpid(), "identity": identity(os.getpid())}
+    return {**here, "job": slurm_job(), "node": os.environ.get("SLURMD_NODENAME", "")}
+
+
+def slurm_job() -> str:
+    """Return this process's job, as 12 or 12_3 in an array; "" outside of Slurm."""
+    array, task = (os.environ.get(f"SLURM_ARRAY_{part}_ID") for part in ("JOB", "TASK"))
+    return f"{array}_{task}" if array and task else os.environ.get("SLURM_JOB_ID", "")
+
+
+def _create(path: Path, me: dict) -> bool:
+    try:
+        with path.open("x") as file:
+            file.write(json.dumps(me))
+    except FileExistsError:
+        return False
+    return True
+
+
+def read_owner(path: Path) -> dict | None:
+    """Return who is named in a lock; None if its writer was interrupted.
+
+    Raises:
+        FileNotFoundError: it is not there.
+    """
+    for _ in range(10):
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            owner = json.loads(path.read_text())
+            known = {key: owner[key] for key in ("host", "pid", "identity")}
+            return {**known, "job": owner.get("job", ""), "node": owner.get("node", "")}
+        time.sleep(0.05)  # whoever created it a moment ago is about to write
+    return None
 
 
 def identity(pid: int) -> str | None:
@@ -63,42 +105,20 @@ def identity(pid: int) -> str | None:
     return shown.stdout.strip() or None
 
 
-@contextlib.contextmanager
-def _alone(path: Path) -> Iterator[int]:
-    """Open `path` for reading and writing, while no other process has it open this way."""
-    while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
-            except OSError as error:
-                if error.errno not in UNSUPPORTED:
-                    raise
-            if _is_still(path, descriptor):  # else its owner deleted it in the meantime
-                yield descriptor
-                return
-        finally:
-            os.close(descriptor)
-
-
-def _is_still(path: Path, descriptor: int) -> bool:
+def may_be_alive(owner: dict) -> bool:
+    """Return whether the owner of a lock is alive, or nobody can tell from here."""
+    if owner["host"] == socket.gethostname():
+        return identity(owner["pid"]) == owner["identity"]
+    if not (owner["job"] and owner["node"]):
+        return True
+    command = ["squeue", "--noheader", "--jobs", owner["job"], "--nodelist", owner["node"]]
     try:
-        return os.path.samestat(os.stat(path), os.fstat(descriptor))
-    except FileNotFoundError:
-        return False
-
-
-def _read(file: int) -> dict | None:
-    """Return the owner; None in a new file, or where its writer was interrupted."""
-    try:
-        owner = json.loads(os.pread(file, 4096, 0))
-        return {key: owner[key] for key in ("host", "pid", "identity")}
-    except (ValueError, KeyError, TypeError):
-        return None
-
-
-def _may_be_alive(owner: dict, host: str) -> bool:
-    return owner["host"] != host or identity(owner["pid"]) == owner["identity"]
+        found = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    except (OSError, subprocess.TimeoutExpired):
+        return True
+    if found.returncode:  # a job that ended some minutes ago is not known any more
+        return "Invalid job id" not in found.stderr
+    return bool(found.stdout.strip())
 
 
 def _in_use(folder: Path, owner: dict, host: str) -> str:

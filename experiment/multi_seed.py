@@ -76,15 +76,30 @@ class Member:
         self._random_state: dict | None = None
 
     @contextmanager
-    def at_work(self) -> Iterator[None]:
-        """Let random state and log be this run's."""
-        if self._random_state is not None:
+    def at_work(self, steps: bool = False) -> Iterator[None]:
+        """Let random state and log be this run's.
+
+        Args:
+            steps: there is only a step to finish. Where that neither draws numbers nor saves the
+                random state, the state is not swapped, because that is slow.
+        """
+        swaps = not (steps and self._only_steps())
+        if swaps and self._random_state is not None:
             set_rng_state(self._random_state)
         try:
             with own_handlers(self._handlers):
                 yield
         finally:
-            self._random_state = get_rng_state()
+            if swaps:
+                self._random_state = get_rng_state()
+
+    def _only_steps(self) -> bool:
+        """Return whether the next step is within an epoch, of images that workers augment."""
+        trainer = self.trainer
+        if trainer.stop_requested or trainer.cfg.TRAIN.CHECKPOINT_STEPS > 0:
+            return False
+        within_epoch = trainer.batch_idx + 1 < trainer.num_batches
+        return within_epoch and trainer.train_loader_x.num_workers > 0
 
     def close(self) -> None:
         """Close the log."""
@@ -125,7 +140,7 @@ class MultiSeed:
         self._graph = CUDAGraphStep(self.trainers[0].cfg.TRAIN.CUDA_GRAPH)
         self._check_data()
         for trainer in self.trainers:
-            trainer.seeds = self.seeds
+            trainer.seeds, trainer._graph = self.seeds, self._graph
 
     def _check_data(self) -> None:
         datasets = [trainer.dm.dataset for trainer in self.trainers]
@@ -220,7 +235,7 @@ class MultiSeed:
             self._stop_members()
         batches, errors = [], []
         for member, run, own in zip(self.members, runs, computed, strict=True):
-            with member.at_work():
+            with member.at_work(steps=own is not None):
                 try:
                     batches.append(run.send(own))
                 except StopIteration:

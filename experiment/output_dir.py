@@ -10,7 +10,14 @@ from pathlib import Path
 from dassl.utils import load_checkpoint
 from yacs.config import CfgNode
 
-from experiment.run_state import CONFIG, differences, is_finished, latest, read_config
+from experiment.run_state import (
+    CONFIG,
+    differences,
+    has_results,
+    is_finished,
+    latest,
+    read_config,
+)
 from trainers.results import FILE_NAME
 
 
@@ -28,7 +35,7 @@ def check_output(cfg: CfgNode, args: argparse.Namespace) -> None:
         raise ValueError(f"{folder} holds the prompts to evaluate: pass another --output-dir.")
     held = _held(folder)
     if args.overwrite:
-        if held and not {CONFIG, FILE_NAME} & set(held):
+        if held and not (has_results(folder) if FILE_NAME in held else CONFIG in held):
             raise ValueError(
                 f"{folder} holds no run that --overwrite could replace ({', '.join(held)}): pass "
                 "another --output-dir."
@@ -57,6 +64,10 @@ def _check_resume(cfg: CfgNode, args: argparse.Namespace, folder: Path) -> None:
         raise ValueError(f"--resume resumes a training run: drop it, or {given}.")
     if not _same(Path(cfg.RESUME), folder):
         raise ValueError(f"A run resumes in its own folder: drop --output-dir {folder}.")
+    if is_finished(folder) and not has_results(folder):
+        raise ValueError(
+            f"{folder / FILE_NAME} is not of a run, and the run would replace it: move it away."
+        )
     if is_finished(folder):
         raise ValueError(f"The run in {folder} is finished: its figures are in {FILE_NAME}.")
     checkpoint = latest(folder)

@@ -28,7 +28,7 @@ CONFIG = "config.yaml"
 WITHOUT_EFFECT = (
     "DATALOADER.CACHE_MB", "DATASET.ROOT", "INPUT.SIZE", "MODEL.BACKBONE.TRUST", "OUTPUT_DIR",
     "RESUME", "TRAIN.CHECKPOINT_FREQ", "TRAIN.CHECKPOINT_STEPS", "TRAIN.CUDA_GRAPH",
-    "TRAIN.PRINT_FREQ", "VERBOSE",
+    "TRAIN.PRINT_FREQ", "TRAIN.TRACKER", "VERBOSE",
 )  # fmt: skip
 WORKERS = "DATALOADER.NUM_WORKERS"
 # Keys that the figures of a method without training do not depend on either.
@@ -96,10 +96,10 @@ def examine(folder: Path, config: Mapping) -> RunState:
     finished = is_finished(folder)
     if not finished and not latest(folder):
         return RunState("begun" if any(folder.glob("*")) else "new")
-    if finished:
-        before = json.loads((folder / FILE_NAME).read_text(encoding="utf-8"))["config"]
-    else:
-        before = read_config(folder)
+    try:
+        before = read_results(folder / FILE_NAME)["config"] if finished else read_config(folder)
+    except (ValueError, OSError) as error:
+        return RunState("changed", f"what lies there is no run that can be read: {error}")
     changed = differences(before, config)
     if changed:
         text = ", ".join(f"{key} {was} there, {now} here" for key, (was, now) in changed.items())
@@ -110,6 +110,38 @@ def examine(folder: Path, config: Mapping) -> RunState:
 def is_finished(folder: Path) -> bool:
     """Return whether a run in this folder has ended well."""
     return (folder / FILE_NAME).exists()
+
+
+def has_results(folder: Path) -> bool:
+    """Return whether the results.json in this folder is there, and a run's."""
+    try:
+        return bool(read_results(folder / FILE_NAME))
+    except (ValueError, OSError):
+        return False
+
+
+def read_results(path: Path) -> Mapping:
+    """Return a results.json, with at least an accuracy and a configuration that names a method.
+
+    Raises:
+        ValueError, OSError: it is empty, cut short, or another program's.
+    """
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: it is no JSON ({error})") from error
+    try:
+        identity(record["config"])
+        float(record["accuracy"])
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise ValueError(f"{path}: it is of no run, without accuracy or configuration") from error
+    return record
+
+
+def is_outdated(folder: Path, training: Path | None) -> bool:
+    """Return whether a finished test is from before the training that lies there now."""
+    tested, trained = (path and path / FILE_NAME for path in (folder, training))
+    return bool(trained and trained.exists()) and tested.stat().st_mtime < trained.stat().st_mtime
 
 
 def latest(folder: Path) -> Path | None:
@@ -130,8 +162,8 @@ def read_config(folder: Path) -> Mapping:
     path = folder / CONFIG
     try:
         config = yaml.safe_load(path.read_text(encoding="utf-8"))
-        config["TRAINER"]["NAME"]
-    except (KeyError, TypeError, ValueError, yaml.YAMLError) as error:
+        identity(config)
+    except (KeyError, TypeError, AttributeError, ValueError, yaml.YAMLError) as error:
         raise ValueError(f"{path} was changed and cannot be read: {error}") from error
     return config
 

@@ -6,6 +6,7 @@ into Dassl's loop.
 
 from prompting.backbone import Backbone, load_backbone, require_transformer, share_backbones
 from prompting.errors import ArgumentError
+from prompting.hub import load_prompts, push_to_hub, save_prompts
 from prompting.image_encoder import encode_image
 from prompting.losses import (
     SCLTerms,
@@ -15,7 +16,9 @@ from prompting.losses import (
     uniform_drift_correction,
 )
 from prompting.low_rank import LowRankPrompts
+from prompting.metrics import evaluation_metrics
 from prompting.model import PromptedCLIP, frozen_text_features
+from prompting.prediction import Prediction, image_files, predict, zero_shot
 from prompting.prompts import (
     Context,
     FullRankPrompts,
@@ -40,6 +43,7 @@ __all__ = [
     "InitialPrompts",
     "LowRankPrompts",
     "NoPrompts",
+    "Prediction",
     "PromptedCLIP",
     "SCLTerms",
     "SCLWeights",
@@ -50,17 +54,24 @@ __all__ = [
     "encode_image",
     "encode_text",
     "encode_texts",
+    "evaluation_metrics",
     "frozen_text_features",
+    "image_files",
     "initial_context",
     "initial_prompts",
     "knowledge_guidance",
     "load_backbone",
+    "load_prompts",
     "placeholders",
+    "predict",
+    "push_to_hub",
     "require_transformer",
+    "save_prompts",
     "self_regulating_consistency",
     "share_backbones",
     "tokenize",
     "tower_widths",
     "uniform_drift_correction",
     "word_embeddings",
+    "zero_shot",
 ]

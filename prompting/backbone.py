@@ -1,12 +1,13 @@
-"""Loading CLIP: one of OpenAI's names, a local file, or the small `demo` model shipped with us."""
+"""Loading CLIP: one of OpenAI's names, a local file, a model of open_clip, or our small `demo`."""
 
 import hashlib
+import logging
 import warnings
-import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import partial
 from inspect import signature
 from pathlib import Path
 
@@ -19,15 +20,30 @@ with warnings.catch_warnings():
     warnings.filterwarnings("ignore", message=".*pkg_resources is deprecated.*")
     import clip
 from clip.clip import _MODELS as OPENAI_URLS
-from clip.model import CLIP, VisionTransformer, build_model
+from clip.model import CLIP, build_model
+from torch import nn
 
-from prompting.precision import WEIGHT_DTYPES, cast_matrices, check_precision
-from prompting.preprocess import image_transform
+from prompting import open_clip_models
+from prompting.architecture import HEAD_WIDTHS, Architecture
+from prompting.openai_towers import ImageTower, TextTower
+from prompting.precision import WEIGHT_DTYPES, cast_matrices, settle_precision
+from prompting.preprocess import ImageSettings, image_transform
+from prompting.tokenizer import CLIP_TOKENIZER, Tokenizer
+from prompting.towers import image_tower, resolution, text_tower
+from prompting.weight_files import is_torchscript, read_state
+from prompting.weights import VOCABULARY, clip_weights
+
+logger = logging.getLogger(__name__)
 
 CACHE = Path.home() / ".cache" / "clip"  # where the `clip` package keeps its downloads
 DEMO = "demo"
 DEMO_FILE = Path(__file__).with_name("demo_clip.safetensors")
-VOCABULARY = 49408
+UNKNOWN_ORIGIN = (
+    "%s is no file that OpenAI published, and weights do not say which activation and heads they "
+    "were trained with: %s is assumed. Most models of others (LAION, DataComp, ...) have gelu: set "
+    "MODEL.BACKBONE.ACTIVATION (quick_gelu or gelu) and, where they differ, "
+    "MODEL.BACKBONE.HEAD_WIDTHS."
+)
 
 
 @dataclass(frozen=True)
@@ -35,27 +51,48 @@ class Backbone:
     """A frozen CLIP with where it came from.
 
     Attributes:
-        model: the unmodified `clip.model.CLIP`, in eval mode, without gradients.
+        model: the unmodified `clip.model.CLIP` or model of open_clip, in eval mode, without
+            gradients.
         name: the name or path asked for.
-        sha256: hash of its weights (in fp32), the same for every file that holds these weights.
+        sha256: hash of its weights (in fp32), the same for every file that holds these weights;
+            with an activation or heads unlike OpenAI's, of these too.
         precision: "fp32", "amp", "bf16" or "fp16".
         device: where the weights are.
+        tokenizer: of its texts.
+        images: how it was shown images, where that is not CLIP's way.
     """
 
-    model: CLIP
+    model: nn.Module
     name: str
     sha256: str
     precision: str
     device: torch.device
+    tokenizer: Tokenizer = CLIP_TOKENIZER
+    images: ImageSettings | None = None
 
     @property
     def resolution(self) -> int:
         """Side of the square input image, in pixels."""
-        return self.model.visual.input_resolution
+        return resolution(self.model)
+
+    @property
+    def text(self) -> TextTower:
+        """The text tower, for its widths and layers."""
+        return text_tower(self.model)
+
+    @property
+    def image(self) -> ImageTower:
+        """The image tower, likewise.
+
+        Raises:
+            ValueError: it is convolutional, see `require_transformer`.
+        """
+        require_transformer(self)
+        return image_tower(self.model)
 
     def preprocess(self, image: Image.Image) -> torch.Tensor:
         """Return an image as the model takes it: (3, H, W), normalised."""
-        return image_transform(self.resolution)(image)
+        return image_transform(self.resolution, self.images)(image)
 
 
 _shared: ContextVar[dict[tuple, Backbone] | None] = ContextVar("shared backbones", default=None)
@@ -79,6 +116,8 @@ def load_backbone(
     precision: str = "fp32",
     device: torch.device | str = "cpu",
     trust: bool = False,
+    activation: str = "",
+    head_widths: tuple[int, int] = HEAD_WIDTHS,
 ) -> Backbone:
     """Load a CLIP, freeze it, put it on `device` in `precision`.
 
@@ -89,14 +128,20 @@ def load_backbone(
 
     Args:
         name: a name of OpenAI's such as "ViT-B/16" (downloaded and checked by the `clip` package),
-            "demo", or a file: OpenAI's TorchScript archive, a state dict, or safetensors.
+            "demo", a file (OpenAI's TorchScript archive, a state dict, or safetensors), or a model
+            of open_clip, "open_clip:ARCHITECTURE/TAG" or "open_clip:ARCHITECTURE/FILE".
         trust: whether to read a TorchScript archive that is none of OpenAI's.
+        activation: "quick_gelu" or "gelu", which a file of weights cannot say; empty: OpenAI's
+            quick_gelu, with a warning where the file is none of OpenAI's.
+        head_widths: of the text and of the image tower's attention heads, likewise.
 
     Raises:
         ValueError: an unknown name or precision, a file that holds no CLIP or is not trusted.
+        ArgumentError: an activation or head widths that are unknown, or not those of the name.
     """
-    check_precision(precision)
-    shared, key = _shared.get(), (name, precision, torch.device(device), trust)
+    precision = settle_precision(precision, torch.device(device))
+    architecture = Architecture(activation, tuple(head_widths))
+    shared, key = _shared.get(), (name, precision, torch.device(device), trust, architecture)
     if shared is None:
         return _load_backbone(*key)
     if key not in shared:
@@ -104,30 +149,62 @@ def load_backbone(
     return shared[key]
 
 
-def _load_backbone(name: str, precision: str, device: torch.device, trust: bool) -> Backbone:
+def _load_backbone(
+    name: str, precision: str, device: torch.device, trust: bool, architecture: Architecture
+) -> Backbone:
+    dtype, images = WEIGHT_DTYPES[precision], None
+    label = str(architecture) if architecture.differs else ""
     with torch.random.fork_rng(devices=[]):  # CLIP's constructor draws weights that are overwritten
-        model = _load(name, trust).float().eval().requires_grad_(False)
-    sha256 = _hash(model.state_dict())
-    cast_matrices(model, WEIGHT_DTYPES[precision])
-    return Backbone(model.to(device), name, sha256, precision, device)
+        if name.startswith(open_clip_models.PREFIX):
+            open_clip_models.check(name, dtype, architecture)
+            source = open_clip_models.find(name, architecture.activation)
+            model, tokenizer = open_clip_models.load(source, partial(_read, trust=trust))
+            images, label = source.images, source.label
+        else:
+            model = _load(name, trust, architecture)
+            tokenizer = Tokenizer(model.context_length)
+    model = model.float().eval().requires_grad_(False)
+    sha256 = _hash(model.state_dict(), label)
+    cast_matrices(model, dtype)
+    return Backbone(model.to(device), name, sha256, precision, device, tokenizer, images)
 
 
 def require_transformer(backbone: Backbone) -> None:
-    """Refuse the ResNet backbones, whose image tower takes no prompts, by a ValueError."""
-    if not isinstance(backbone.model.visual, VisionTransformer):
+    """Refuse an image tower that takes no prompts, such as a ResNet, by a ValueError."""
+    if image_tower(backbone.model) is None:
+        kind = type(getattr(backbone.model.visual, "trunk", backbone.model.visual)).__name__
+        kind = "ResNet" if kind == "ModifiedResNet" else f"{kind}, no plain transformer, as"
         raise ValueError(
-            f'Backbone "{backbone.name}" has a ResNet image tower, and prompts need a transformer: '
+            f'Backbone "{backbone.name}" has a {kind} image tower, and prompts need a transformer: '
             'choose one of the ViT backbones, such as "ViT-B/16".'
         )
 
 
-def _load(name: str, trust: bool) -> CLIP:
-    if name == DEMO:
-        return _build(_demo_state())
-    if name in clip.available_models():
-        return _build(_read(_download(name), trust=False))
-    if Path(name).expanduser().is_file():
-        return _build(_read(Path(name).expanduser(), trust))
+def require_openai(backbone: Backbone, method: str) -> None:
+    """Refuse, by a ValueError, what is no CLIP in OpenAI's form with a transformer image tower."""
+    require_transformer(backbone)
+    if not isinstance(backbone.model, CLIP):
+        raise ValueError(
+            f'{method} takes CLIP in OpenAI\'s form alone, and backbone "{backbone.name}" is a '
+            'model of open_clip: choose one of the ViT backbones, such as "ViT-B/16".'
+        )
+
+
+def _load(name: str, trust: bool, architecture: Architecture) -> CLIP:
+    path = Path(name).expanduser()
+    if name == DEMO or name in clip.available_models():
+        architecture.check_published(name)
+        state = _demo_state() if name == DEMO else _read(_download(name), trust=False)
+        return _build(state, name, architecture)
+    if path.is_file():
+        state = _read(path, trust)
+        # Read without trust, an archive is OpenAI's.
+        published = is_torchscript(path) and (not trust or _is_published(path))
+        if not architecture.activation and not published:
+            logger.warning(UNKNOWN_ORIGIN, path, architecture)
+        return _build(state, str(path), architecture)
+    if path.is_dir():
+        raise ValueError(f'Backbone "{name}" is a folder: pass the file of weights in it.')
     raise ValueError(
         f'Backbone "{name}" is neither a file nor a known name: choose "{DEMO}", '
         f"{', '.join(clip.available_models())}, or the path of a CLIP file."
@@ -145,67 +222,45 @@ def _download(name: str) -> Path:
         ) from error
 
 
-def _read(path: Path, trust: bool) -> Mapping[str, torch.Tensor]:
-    """Return the state dict in a file; no pickle is executed."""
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        if _is_torchscript(path):
-            if not trust:
-                _check_published(path)
-            with warnings.catch_warnings():
-                # OpenAI's files are TorchScript, whatever has become of it since.
-                warnings.filterwarnings("ignore", message=".*torch.jit.load.*")
-                return torch.jit.load(path, map_location="cpu").state_dict()
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except _NotPublished:
-        raise
-    except Exception as error:  # unpickling fails in many ways, all of them the file's
-        raise ValueError(
-            f"{path} is no CLIP file that can be read safely: expected OpenAI's archive, a state "
-            "dict saved by torch.save, or safetensors."
-        ) from error
-    return state.get("state_dict", state) if isinstance(state, Mapping) else {}
+def _read(path: Path, trust: bool) -> dict[str, torch.Tensor]:
+    return read_state(path, (lambda _: None) if trust else _check_published)
 
 
-class _NotPublished(ValueError):
-    """A TorchScript archive that OpenAI did not publish."""
+def _is_published(path: Path) -> bool:
+    """Return whether OpenAI published this file."""
+    return _file_hash(path) in {url.split("/")[-2] for url in OPENAI_URLS.values()}
 
 
-def _is_torchscript(path: Path) -> bool:
-    """Return whether a file is a TorchScript archive, as PyTorch tells it from torch.save's."""
-    if not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        return any(Path(name).name == "constants.pkl" for name in archive.namelist())
-
-
-def _check_published(path: Path) -> None:
-    """OpenAI's addresses hold the SHA-256 of the file: .../<sha256>/ViT-B-16.pt."""
+def _file_hash(path: Path) -> str:
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):
             digest.update(block)
-    if digest.hexdigest() not in {url.split("/")[-2] for url in OPENAI_URLS.values()}:
-        raise _NotPublished(
+    return digest.hexdigest()
+
+
+def _check_published(path: Path) -> None:
+    """OpenAI's addresses hold the SHA-256 of the file: .../<sha256>/ViT-B-16.pt."""
+    if not _is_published(path):
+        raise ValueError(
             f"{path} is a TorchScript archive, and none of those that OpenAI published (SHA-256 "
-            f"{digest.hexdigest()}): reading it may run code. Pass the weights as a state dict "
+            f"{_file_hash(path)}): reading it may run code. Pass the weights as a state dict "
             "or safetensors or, if you trust its source, MODEL.BACKBONE.TRUST True."
         )
 
 
-def _build(state: Mapping[str, torch.Tensor]) -> CLIP:
+def _build(state: Mapping[str, torch.Tensor], source: str, architecture: Architecture) -> CLIP:
     """Return a CLIP with these weights, in full precision (`build_model` alone rounds to fp16)."""
-    skip = ("input_resolution", "context_length", "vocab_size")
-    state = {key: value for key, value in state.items() if key not in skip}
+    weights = clip_weights(state, source, architecture.head_widths)
     try:
-        model = _model(dict(state)).float()
-        model.load_state_dict(state)
-    except (KeyError, RuntimeError, AssertionError) as error:
+        model = _model(dict(weights)).float()
+        model.load_state_dict(weights)
+    except (KeyError, RuntimeError, AssertionError, ZeroDivisionError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ValueError(
-            f"The file holds no CLIP of OpenAI's architecture: its weights do not fit ({reason})."
+            f"{source} holds no CLIP of OpenAI's architecture: its weights do not fit ({reason})."
         ) from error
+    architecture.apply(model)
     return model
 
 
@@ -230,8 +285,8 @@ def _demo_state() -> dict[str, torch.Tensor]:
     return {**{k: v.float() for k, v in state.items()}, "token_embedding.weight": embedding}
 
 
-def _hash(state: Mapping[str, torch.Tensor]) -> str:
-    digest = hashlib.sha256()
+def _hash(state: Mapping[str, torch.Tensor], label: str) -> str:
+    digest = hashlib.sha256(label.encode())
     for key in sorted(state):
         digest.update(key.encode())
         digest.update(state[key].contiguous().numpy())

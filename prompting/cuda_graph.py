@@ -2,10 +2,12 @@
 
 At batch 4 a GPU waits for Python: a step is some two thousand small kernels, and launching them
 takes longer than running them. A graph is recorded once and launched as a whole. It must compute
-what the step computes: the first batch goes through both, and where they differ, or where recording
+what the step computes: the first batch goes through the step twice and then through the graph, and
+where the graph differs from the step by more than the step differs from itself, or where recording
 fails, steps stay as they are, with a warning.
 """
 
+import gc
 import logging
 from collections.abc import Callable, Sequence
 
@@ -16,7 +18,10 @@ logger = logging.getLogger(__name__)
 
 Outputs = tuple[Tensor, Sequence[Tensor | None]]
 WARM_UP = 3  # calls before recording, as PyTorch asks for: libraries choose their kernels in them
-TOLERANCE = 0.01  # largest difference between step and graph, relative to the norm
+TOLERANCE = 0.01  # difference between step and graph that is rounding, where steps repeat exactly
+NOISE = 3.0  # where they do not, times the difference between two steps
+LARGEST = 0.5  # beyond it results are different ones, whatever two steps differ by
+SMALL_VALUE, SMALL_GRADIENT = 0.1, 1e-3  # of a value; of all gradients' norm: below, absolute
 
 
 class CUDAGraphStep:
@@ -29,18 +34,26 @@ class CUDAGraphStep:
 
     Args:
         enabled: False to have the function called, and nothing else.
+
+    Attributes:
+        used: whether there has been a graph.
+        reason: why there has been none.
     """
 
     def __init__(self, enabled: bool = True) -> None:
         self.inputs: tuple[Tensor, ...] | None = None  # the memory that the graph reads
         self.outputs: Outputs | None = None  # and writes
         self.replay: Callable[[], None] | None = None
-        self.given_up = not enabled
+        self.given_up, self.used = not enabled, False
+        self.reason = "no step was taken" if enabled else "switched off"
 
     def __call__(self, function: Callable[..., Outputs], *inputs: Tensor) -> Outputs:
-        if self.given_up or not self.suits(inputs):
+        if self.given_up:
             return function(*inputs)
-        if self.inputs is None:
+        if not self.suits(inputs):
+            self.reason = "not on a GPU"
+            return function(*inputs)
+        if self.replay is None:
             return self._begin(function, inputs)
         if [i.shape for i in inputs] != [i.shape for i in self.inputs]:
             return function(*inputs)
@@ -50,37 +63,51 @@ class CUDAGraphStep:
         """Return whether there can be a graph for such inputs."""
         return all(i.is_cuda for i in inputs)
 
+    def free(self) -> None:
+        """Give back the graph's memory, once nobody holds what it returned."""
+        self.inputs = self.outputs = self.replay = None
+
     def record(self, function: Callable[..., Outputs]) -> Callable[[], None]:
         """Record the function on `inputs` to `outputs`; return what runs it again."""
-        side = torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
+        gc.collect()  # a dead graph that is destroyed while another is recorded spoils that one
+        graph = torch.cuda.CUDAGraph()
+        # A stream of its own: cuBLAS keeps a workspace per stream, which graphs must not share.
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        # This block ends on the stream before it, also where the end of a capture fails.
+        with torch.cuda.stream(stream):
             for _ in range(WARM_UP):
                 function(*self.inputs)
-        torch.cuda.current_stream().wait_stream(side)
-        graph = torch.cuda.CUDAGraph()
-        # The loader's thread, which pins memory, may run meanwhile.
-        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-            self.outputs = function(*self.inputs)
+            # The loader's thread, which pins memory, may run meanwhile.
+            with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
+                self.outputs = function(*self.inputs)
+        torch.cuda.current_stream().wait_stream(stream)
         return graph.replay
 
     def _begin(self, function: Callable[..., Outputs], inputs: Sequence[Tensor]) -> Outputs:
         """Return the function's own results, and keep a graph if it gives the same."""
-        self.inputs = tuple(i.clone() for i in inputs)
         expected = function(*inputs)
+        if not all(bool(part.isfinite().all()) for part in _parts(expected)):
+            # So it is with amp until the gradient scaler has found its scale. NaN proves nothing.
+            self.reason = "no step had finite gradients"
+            return expected
+        noise = difference(function(*inputs), expected)
+        allowed = min(max(TOLERANCE, NOISE * noise), LARGEST)
+        self.inputs = tuple(i.clone() for i in inputs)
         try:
             self.replay = self.record(function)
-            found = self._replay(inputs)
+            apart = difference(self._replay(inputs), expected)
         except RuntimeError as error:  # whatever CUDA does not record
-            reason = str(error).strip().splitlines()[0]
+            self.reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         else:
-            difference = _difference(found, expected)
-            if difference <= TOLERANCE:
-                logger.info("Steps run as a CUDA graph (difference %.1e)", difference)
+            if apart <= allowed:
+                self.used, self.reason = True, ""
+                logger.info("Steps run as a CUDA graph (difference %.1e)", apart)
                 return expected
-            reason = f"its results differ by {difference:.1e}"
-        self.given_up, self.replay, self.outputs = True, None, None
-        logger.warning("Steps do not run as a CUDA graph: %s", reason)
+            self.reason = f"its results differ by {apart:.1e}, two steps by {noise:.1e}"
+        self.given_up = True
+        self.free()
+        logger.warning("Steps do not run as a CUDA graph: %s", self.reason)
         return expected
 
     def _replay(self, inputs: Sequence[Tensor]) -> Outputs:
@@ -90,13 +117,22 @@ class CUDAGraphStep:
         return self.outputs
 
 
-def _difference(found: Outputs, expected: Outputs) -> float:
-    """Return the largest difference of two results' tensors, relative to the expected norm."""
-    pairs = zip((found[0], *found[1]), (expected[0], *expected[1]), strict=True)
-    differences = [
-        ((one - other).norm() / other.norm().clamp(min=1e-12)).item()
-        for one, other in pairs
-        if other is not None and other.numel()
+def _parts(outputs: Outputs) -> list[Tensor]:
+    return [part for part in (outputs[0], *outputs[1]) if part is not None and part.numel()]
+
+
+def difference(found: Outputs, expected: Outputs) -> float:
+    """Return the largest difference of two results: of a value, or of a gradient by its norm.
+
+    Both are relative. Values are compared one by one: in a norm an accuracy of 100 hides a loss.
+    """
+    values, *gradients = (p.float() for p in _parts(expected))
+    others = [p.float() for p in _parts(found)]
+    small = SMALL_GRADIENT * torch.cat([g.flatten() for g in gradients]).norm()
+    differences = [((others[0] - values).abs() / values.abs().clamp(min=SMALL_VALUE)).max()]
+    differences += [
+        (other - one).norm() / one.norm().clamp(min=small)
+        for other, one in zip(others[1:], gradients, strict=True)
     ]
-    # NaN in both is a loss that the trainer will stop at; in one of them it is a difference.
-    return max(d if d == d else float("inf") for d in differences)
+    largest = torch.stack(differences).max().item()
+    return largest if largest == largest else float("inf")

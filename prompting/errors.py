@@ -1,5 +1,7 @@
 """The error of a wrong argument."""
 
+from typing import Any
+
 
 class ArgumentError(ValueError):
     """A wrong argument: its name, and what is wrong with it.
@@ -16,3 +18,13 @@ class ArgumentError(ValueError):
         super().__init__(f"{argument} {message}")
         self.argument = argument
         self.message = message
+
+
+def check_list(argument: str, texts: Any) -> None:
+    """Refuse one text where a list of texts is expected: its letters would be taken for texts.
+
+    Raises:
+        ArgumentError: it is a text.
+    """
+    if isinstance(texts, (str, bytes)):
+        raise ArgumentError(argument, f"is the text {texts!r}: give a list of texts.")

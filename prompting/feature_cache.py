@@ -9,7 +9,7 @@ import json
 import logging
 import os
 import platform
-import uuid
+import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import cache
@@ -22,7 +22,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from prompting.files import write_atomically
+
 logger = logging.getLogger(__name__)
+EXTRAS = ("open_clip", "timm")  # which compute where a backbone is theirs
 
 
 def cached(
@@ -71,7 +74,8 @@ def _surroundings(device: torch.device) -> dict[str, Any]:
     else:
         capability = torch.backends.cpu.get_cpu_capability()
         where = [device.type, processor(), capability, torch.get_num_threads()]
-    return {"device": where, "torch": torch.__version__, "code": _code()}
+    extras = {name: sys.modules[name].__version__ for name in EXTRAS if name in sys.modules}
+    return {"device": where, "torch": torch.__version__, "code": _code(), **extras}
 
 
 def processor() -> str:
@@ -124,17 +128,7 @@ def _metadata(key: str, features: Tensor) -> dict[str, str]:
 
 
 def _write(path: Path, key: str, features: Tensor) -> None:
-    """Write aside and rename: who reads sees no file or a whole one, whoever else writes it too."""
-    part = path.with_name(f".{path.stem}.{uuid.uuid4().hex}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("xb") as file:
-            file.write(save({"features": features}, _metadata(key, features)))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
+        write_atomically(path, save({"features": features}, _metadata(key, features)))
     except OSError as error:
         logger.warning("Frozen text features are not kept for the next run: %s", error)
-    finally:
-        with suppress(OSError):  # not there any more, or no folder that it could be in
-            part.unlink()

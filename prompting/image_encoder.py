@@ -6,31 +6,29 @@ Letters: B images, N patches, T prompt tokens, J prompted layers, d width, D joi
 from collections.abc import Callable, Sequence
 
 import torch
-from clip.model import CLIP, VisionTransformer
-from torch import Tensor
+from torch import Tensor, nn
 
-from prompting.transformer import Project, project, run_block
+from prompting.openai_towers import ImageTower
+from prompting.towers import image_tower
+from prompting.transformer import Project, project
 
 
-def embed_image(model: CLIP, images: Tensor) -> Tensor:
+def embed_image(model: nn.Module, images: Tensor) -> Tensor:
     """Return what enters the first layer, whatever the prompts: [CLS] and the patches.
 
     Args:
         images: (B, 3, H, W), normalised, at the model's resolution.
 
     Returns:
-        (B, 1 + N, d), behind `ln_pre`; of a ResNet tower the images as they are.
+        (B, 1 + N, d), behind `ln_pre`; of a ResNet tower the images as they are. (A tower without
+        a class token has N.)
     """
-    visual = model.visual
-    if not isinstance(visual, VisionTransformer):
-        return images
-    x = visual.conv1(images.type(model.dtype)).flatten(2).transpose(1, 2)  # (B, N, d)
-    x = torch.cat([visual.class_embedding.type(x.dtype).expand(len(x), 1, -1), x], dim=1)
-    return visual.ln_pre(x + visual.positional_embedding.type(x.dtype))
+    tower = image_tower(model)
+    return images if tower is None else tower.embed(images)
 
 
 def encode_image(
-    model: CLIP,
+    model: nn.Module,
     images: Tensor,
     prompts: Sequence[Tensor | None] = (),
     adapters: Sequence[Callable[[Tensor], Tensor] | None] = (),
@@ -49,58 +47,56 @@ def encode_image(
         adapters: for each layer a function of its normalised input, added to its output, or None.
         projections: for each layer what makes its queries, keys and values; none: CLIP's own.
     """
-    visual = model.visual
-    if not isinstance(visual, VisionTransformer):
+    tower = image_tower(model)
+    if tower is None:
         return model.encode_image(images)
-    x = _run_tower(visual, _embedded(model, images), prompts, adapters, projections, _leading(1))
-    return visual.ln_post(x[:, 0]) @ visual.proj
+    read = _leading(tower.read) if tower.read else None
+    return tower.project(_run_tower(tower, images, prompts, adapters, projections, read))
 
 
 def encode_image_tokens(
-    model: CLIP, images: Tensor, prompts: Sequence[Tensor | None], count: int
+    model: nn.Module, images: Tensor, prompts: Sequence[Tensor | None], count: int
 ) -> Tensor:
     """Encode images; return [CLS] and the last `count` prompt tokens, (B, 1 + count, d).
 
-    They come behind `ln_post`, not projected. The arguments are those of `encode_image`.
+    They come behind `ln_post`, not projected. The arguments are those of `encode_image`; the model
+    is OpenAI's (`require_openai`).
     """
-    visual = model.visual
 
-    def needed(x: Tensor) -> Tensor:
+    def read(x: Tensor) -> Tensor:
         return torch.cat([x[:, :1], x[:, -count:]], dim=1)
 
-    return visual.ln_post(_run_tower(visual, _embedded(model, images), prompts, (), (), needed))
-
-
-def _embedded(model: CLIP, images: Tensor) -> Tensor:
-    return embed_image(model, images) if images.ndim == 4 else images
+    tokens = _run_tower(image_tower(model), images, prompts, (), (), read)
+    return model.visual.ln_post(tokens)
 
 
 def _run_tower(
-    visual: VisionTransformer,
-    x: Tensor,
+    tower: ImageTower,
+    images: Tensor,
     prompts: Sequence[Tensor | None],
     adapters: Sequence[Callable[[Tensor], Tensor] | None],
     projections: Sequence[Project],
-    read: Callable[[Tensor], Tensor],
+    read: Callable[[Tensor], Tensor] | None,
 ) -> Tensor:
-    """Return what `read` picks of the last layer's output."""
+    """Return what `read` picks of the last layer's output; None: the tower's own tokens."""
+    x = tower.embed(images) if images.ndim == 4 else images
     layers = [None if prompt is None else prompt.type(x.dtype) for prompt in prompts]
-    layers += [None] * (visual.transformer.layers + 1 - len(layers))
     length = x.shape[1]
-    last = visual.transformer.layers - 1
-    for index, block in enumerate(visual.transformer.resblocks):
+    last = len(tower.blocks) - 1
+    layers += [None] * (last + 1 - len(layers))
+    for index in range(last + 1):
         prompt = layers[index]
         if prompt is not None:
-            prompt = visual.ln_pre(prompt) if index == 0 else prompt
-            x = torch.cat([x, prompt.expand(len(x), -1, -1)], dim=1)
+            prompt = tower.enter(prompt) if index == 0 else prompt
+            x = torch.cat([x, prompt.expand(x.shape[0], -1, -1)], dim=1)
         needed = None
         if index == last:
-            needed = read
+            needed = read or _leading(length)
         elif layers[index + 1] is not None:  # the next layer's prompts take the place of these
             needed = _leading(length)
         adapter = adapters[index] if index < len(adapters) else None
         own = projections[index] if index < len(projections) else project
-        x = run_block(block, x, adapter=adapter, needed=needed, project=own)
+        x = tower.run(index, x, x.shape[1] - length, adapter, needed, own)
     return x
 
 

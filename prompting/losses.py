@@ -37,7 +37,7 @@ class SCLWeights(NamedTuple):
 def uniform_drift_correction(text: Tensor, frozen_text: Tensor) -> Tensor:
     """Take off what all classes moved by in common (MMLoP, arXiv 2602.21397, Eq. 8).
 
-        r_k = g_k - g0_k,    g^_k = normalise(g0_k + r_k - mean_k r_k)
+        r_k = g_k - g0_k,    h_k = normalise(g0_k + r_k - mean_k r_k)
 
     The mean runs over the C classes at hand. Of a single class all movement is common, and the
     result is its frozen feature.

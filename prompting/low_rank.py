@@ -10,6 +10,8 @@
                one U_l   r  |                     | d_v |                     | d_v  image tower
                per layer    +---------------------+     +---------------------+
 
+U is the parameter `up`, V_t `text_down`, V_v `vision_down`.
+
 At ViT-B/16 (T = 4, r = 1, J = 9, d_t = 512, d_v = 768) these are 9 (4 + 512 + 768) = 11,556
 parameters; independent prompts have 9 * 4 (512 + 768) = 46,080.
 

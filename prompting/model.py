@@ -12,10 +12,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from prompting.backbone import Backbone, require_transformer
+from prompting.errors import ArgumentError, check_list
 from prompting.feature_cache import cached
 from prompting.image_encoder import embed_image, encode_image
 from prompting.losses import SCLTerms, self_regulating_consistency, uniform_drift_correction
 from prompting.precision import autocast
+from prompting.prompts import placeholders
 from prompting.templates import class_prompts
 from prompting.text_encoder import (
     TokenizedPrompts,
@@ -24,6 +26,7 @@ from prompting.text_encoder import (
     move_classnames,
     tokenize,
 )
+from prompting.tokenizer import Tokenizer
 
 
 class PromptedCLIP(nn.Module):
@@ -44,7 +47,9 @@ class PromptedCLIP(nn.Module):
 
     Raises:
         ValueError: vision prompts for a backbone without a transformer image tower, a class name
-            too long, an unknown position.
+            too long.
+        ArgumentError: prompts that would replace the class name, or are of other classes; a text
+            for a list of texts, a class name without a token, an unknown position.
     """
 
     def __init__(
@@ -63,11 +68,14 @@ class PromptedCLIP(nn.Module):
         text, vision = prompt_learner()
         if len(vision):
             require_transformer(backbone)
-        self.clip = backbone.model
+        self.backbone, self.clip = backbone, backbone.model
         self.precision, self.device = backbone.precision, backbone.device
         self.prompt_learner = prompt_learner
         self.drift_correction = drift_correction
-        self.tokenized_prompts = _tokenize(classnames, template, text, position).to(self.device)
+        self.classnames, self.template, self.position = tuple(classnames), template, position
+        self.templates, self.ensemble = tuple(templates), ()
+        tokenized = _tokenize(classnames, template, text, position, backbone.tokenizer)
+        self.tokenized_prompts = tokenized.to(self.device)
         self.logit_scale = self.clip.logit_scale.exp().float()
         self.frozen_text = None
         if templates:
@@ -148,13 +156,24 @@ class PromptedCLIP(nn.Module):
         """Classify by these text features (C, D) from now on; None: encode the text again."""
         self._fixed_text = None if features is None else features.detach()
 
+    def fix_ensemble(self, templates: Sequence[str]) -> None:
+        """Classify by the frozen CLIP's normalised text features, averaged over templates."""
+        self.ensemble = tuple(templates)
+        features = frozen_text_features(self.backbone, self.classnames, templates, normalize=True)
+        self.fix_text(features)
+
+    @torch.no_grad()
+    def text_classifier(self) -> Tensor | None:
+        """Return the text features (C, D) that classify; None where each image has its own."""
+        if self._fixed_text is not None:
+            return self._fixed_text
+        return self.correct(self.text_features(self.prompt_learner()[0]))
+
     @contextmanager
     def fixed_text(self) -> Iterator[None]:
         """Encode the text once: nothing it depends on changes within an evaluation."""
         before = self._fixed_text
-        if before is None:
-            with torch.no_grad():
-                self.fix_text(self.correct(self.text_features(self.prompt_learner()[0])))
+        self.fix_text(self.text_classifier())
         try:
             yield
         finally:
@@ -171,7 +190,13 @@ def frozen_text_features(
     Args:
         normalize: average normalised features (CLIP's and CoOp's ensembles) instead of those that
             the tower gives (PromptSRC).
+
+    Raises:
+        ArgumentError: no template, or a text for a list of texts.
     """
+    check_list("templates", templates)
+    if not templates:
+        raise ArgumentError("templates", "is empty: give one at least.")
     key = {
         "backbone": backbone.sha256,
         "precision": backbone.precision,
@@ -179,7 +204,7 @@ def frozen_text_features(
         "templates": list(templates),
         "normalize": normalize,
     }
-    shape = (len(classnames), backbone.model.text_projection.shape[1])
+    shape = (len(classnames), backbone.text.joint_width)
     compute = partial(_frozen_text_features, backbone, classnames, templates, normalize)
     return cached(key, shape, backbone.device, compute)
 
@@ -189,7 +214,10 @@ def _frozen_text_features(
 ) -> Tensor:
     with autocast(backbone.precision, backbone.device):
         # Template by template: its texts share the words in front of the class names.
-        parts = [encode_texts(backbone.model, class_prompts(classnames, t)) for t in templates]
+        parts = [
+            encode_texts(backbone.model, class_prompts(classnames, t), tokenizer=backbone.tokenizer)
+            for t in templates
+        ]
     features = torch.stack(parts).float()
     if normalize:
         features = F.normalize(features, dim=-1)
@@ -197,9 +225,50 @@ def _frozen_text_features(
 
 
 def _tokenize(
-    classnames: Sequence[str], template: str, prompts: Sequence[Tensor], position: str
+    classnames: Sequence[str],
+    template: str,
+    prompts: Sequence[Tensor],
+    position: str,
+    tokenizer: Tokenizer,
 ) -> TokenizedPrompts:
     """Tokenise one text per class, whose first tokens are the slots of the text prompts."""
-    tokens = prompts[0].shape[-2] if len(prompts) else 0
-    tokenized = tokenize(class_prompts(classnames, template), tokens)
-    return move_classnames(tokenized, class_prompts(classnames, "{}"), position)
+    texts, names = class_prompts(classnames, template), class_prompts(classnames, "{}")
+    tokens = _count_tokens(prompts, len(names))
+    tokenized = tokenize(texts, tokens, tokenizer)
+    lengths = tokenizer.words(tokenizer.encode(names)).tolist()
+    for name, length in zip(names, lengths, strict=True):
+        if not length:
+            raise ArgumentError("classnames", f"holds {name!r}, which has no token.")
+    words = template.partition("{}")[0]
+    before = tokenizer.count(words)
+    if before < tokens:
+        raise ArgumentError(
+            "template",
+            f'is "{template}", with {before} tokens before the class name, which the {tokens} '
+            f'prompt tokens would replace: begin it with "{placeholders(tokens)}".',
+        )
+    replaced = slice(tokenizer.lead + tokens)
+    if (tokenized.tokens[:, replaced] != tokenizer.encode([words])[:, replaced]).any():
+        raise ArgumentError(
+            "template", f'is "{template}", which runs into the class name: put a space before it.'
+        )
+    return move_classnames(tokenized, names, position, tokenizer)
+
+
+def _count_tokens(prompts: Sequence[Tensor | None], classes: int) -> int:
+    """Return T, 0 without text prompts.
+
+    Raises:
+        ArgumentError: layers with different T, or prompts of another number of classes.
+    """
+    shapes = [tuple(prompt.shape) for prompt in prompts if prompt is not None]
+    if len({shape[-2] for shape in shapes}) > 1:
+        raise ArgumentError(
+            "prompt_learner", f"gives the layers different numbers of prompt tokens: {shapes}."
+        )
+    wrong = [shape[0] for shape in shapes if len(shape) == 3 and shape[0] != classes]
+    if wrong:
+        raise ArgumentError(
+            "prompt_learner", f"has prompts for {wrong[0]} classes, and there are {classes}."
+        )
+    return shapes[0][-2] if shapes else 0

@@ -1,19 +1,69 @@
 """Images as CLIP takes them."""
 
 from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from clip.clip import _transform
 from PIL import Image
 from torch import Tensor
 
 
-def image_transform(resolution: int) -> Callable[[Image.Image], Tensor]:
-    """Return CLIP's own preprocessing, which makes a tensor (3, H, W) of a PIL image.
+@dataclass(frozen=True)
+class ImageSettings:
+    """How a model of open_clip was shown images.
 
-    The short side is resized to the resolution (bicubic), the centre is cropped, and the channels
-    are normalised with CLIP's mean and standard deviation.
+    Attributes:
+        mean, std: of the three channels.
+        interpolation: bicubic or bilinear.
+        resize_mode: "shortest" resizes the short side and crops the centre, "squash" both sides.
+    """
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    interpolation: str
+    resize_mode: str
+
+
+def image_transform(
+    resolution: int, settings: ImageSettings | None = None
+) -> Callable[[Image.Image], Tensor]:
+    """Return the model's own preprocessing, which makes a tensor (3, H, W) of a PIL image.
+
+    CLIP's: the short side is resized to the resolution (bicubic), the centre is cropped, and the
+    channels are normalised with CLIP's mean and standard deviation.
 
     Args:
         resolution: side of the square image in pixels.
+        settings: of a model that was trained otherwise.
     """
-    return _transform(resolution)
+    transform = _transform(resolution)
+    if settings is not None:
+        # An extra, which whoever has these settings has.
+        from open_clip import image_transform as open_clip_transform
+
+        transform = open_clip_transform(resolution, is_train=False, **asdict(settings))
+    # First of all, as in an evaluation: a palette's numbers cannot be resized.
+    return lambda image: transform(image.convert("RGB"))
+
+
+def describe_preprocessing(
+    resolution: int, settings: ImageSettings | None = None
+) -> dict[str, Any]:
+    """Return the same in plain values, for programs without torch (docs/predict.md has one).
+
+    `size` is the resolution in pixels, `resample` PIL's number of the method, `mean` and `std` are
+    those of the channels in 0..1.
+    """
+    if settings is None:
+        steps = {type(step).__name__: step for step in _transform(resolution).transforms}
+        interpolation = steps["Resize"].interpolation.value
+        mean, std = steps["Normalize"].mean, steps["Normalize"].std
+    else:
+        interpolation, mean, std = settings.interpolation, settings.mean, settings.std
+    return {
+        "size": resolution,
+        "resample": int(Image.Resampling[interpolation.upper()]),
+        "mean": list(mean),
+        "std": list(std),
+    }

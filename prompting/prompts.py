@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from prompting.backbone import Backbone, require_transformer
 from prompting.errors import ArgumentError
-from prompting.text_encoder import tokenize
+from prompting.tokenizer import CLIP_TOKENIZER, Tokenizer
 
 INIT_STD = 0.02  # of random prompts, as in CoOp and its descendants
 
@@ -29,15 +29,18 @@ def placeholders(count: int) -> str:
     return " ".join(["X"] * count)
 
 
-def context_words(context: str, n_ctx: int) -> str:
+def context_words(context: str, n_ctx: int, tokenizer: Tokenizer = CLIP_TOKENIZER) -> str:
     """Return the words in front of the class name: `context`, or placeholders where it is empty.
+
+    Args:
+        tokenizer: that of the backbone.
 
     Raises:
         ArgumentError: the context has fewer tokens than the prompt. (With more, the prompt replaces
             the first n_ctx; the others stay as frozen words.)
     """
     context = context.replace("_", " ").strip() or placeholders(n_ctx)
-    found = int(tokenize([context]).end) - 1
+    found = tokenizer.count(context)
     if found < n_ctx:
         raise ArgumentError(
             "context",
@@ -49,7 +52,7 @@ def context_words(context: str, n_ctx: int) -> str:
 
 def tower_widths(backbone: Backbone) -> tuple[int, int]:
     """Return d_t and d_v."""
-    return backbone.model.transformer.width, backbone.model.visual.transformer.width
+    return backbone.text.width, backbone.image.width
 
 
 def check_prompt_sizes(
@@ -66,10 +69,9 @@ def check_prompt_sizes(
         ArgumentError: a T below 1, a depth below 0 or beyond the tower's layers, no depth at all.
     """
     require_transformer(backbone)
-    model = backbone.model
     for tower, count, depth, layers in (
-        ("text", tokens[0], depths[0], model.transformer.layers),
-        ("vision", tokens[1], depths[1], model.visual.transformer.layers),
+        ("text", tokens[0], depths[0], len(backbone.text.blocks)),
+        ("vision", tokens[1], depths[1], len(backbone.image.blocks)),
     ):
         if depth and count < 1:
             raise ArgumentError(f"{tower}_tokens", f"is {count}: it must be at least 1.")
@@ -104,15 +106,16 @@ def initial_prompts(
     text = random_prompts((depths[0], tokens[0], widths[0]), generator)
     vision = random_prompts((depths[1], tokens[1], widths[1]), generator)
     if context and depths[0]:
-        text[0] = word_embeddings(backbone, context_words(context, tokens[0]))[: tokens[0]]
+        words = context_words(context, tokens[0], backbone.tokenizer)
+        text[0] = word_embeddings(backbone, words)[: tokens[0]]
     return InitialPrompts(text, vision)
 
 
 def word_embeddings(backbone: Backbone, words: str) -> Tensor:
     """Return CLIP's embeddings of the words' tokens, (tokens, d_t), fp32, on the CPU."""
-    tokenized = tokenize([words])
-    weight = backbone.model.token_embedding.weight
-    return weight[tokenized.tokens[0, 1 : int(tokenized.end)].to(weight.device)].float().cpu()
+    tokenizer, weight = backbone.tokenizer, backbone.text.embeddings
+    tokens = tokenizer.encode([words])[0, tokenizer.lead :][: tokenizer.count(words)]
+    return weight[tokens.to(weight.device)].float().cpu()
 
 
 def random_prompts(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
@@ -139,8 +142,7 @@ def initial_context(
     if words:
         embeddings = word_embeddings(backbone, words)
         return words, embeddings.expand(*shape, -1, -1)
-    width = backbone.model.transformer.width
-    return placeholders(n_ctx), random_prompts((*shape, n_ctx, width), generator)
+    return placeholders(n_ctx), random_prompts((*shape, n_ctx, backbone.text.width), generator)
 
 
 class Context(nn.Module):

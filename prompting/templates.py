@@ -9,6 +9,8 @@ the one hand-written template per data set that CoOp uses for zero-shot CLIP. `K
 
 from collections.abc import Mapping, Sequence
 
+from prompting.errors import ArgumentError, check_list
+
 IMAGENET_TEMPLATES = (
     "a photo of a {}.",
     "a bad photo of a {}.",
@@ -143,11 +145,17 @@ def class_prompts(classnames: Sequence[str], template: str) -> list[str]:
     Underscores in a name are read as spaces, as everywhere in the family.
 
     Raises:
-        ValueError: the template does not hold exactly one "{}".
+        ArgumentError: the template does not hold exactly one "{}", the class names are one text, or
+            one of them is empty.
     """
-    if template.count("{}") != 1:
-        raise ValueError(
-            f'A template needs exactly one "{{}}" for the class name, "{template}" has '
-            f'{template.count("{}")}: write it like "{DEFAULT_TEMPLATE}".'
+    check_list("classnames", classnames)
+    for name in classnames:
+        if not isinstance(name, str) or not name.replace("_", " ").strip():
+            raise ArgumentError("classnames", f"holds {name!r}: give each class a name.")
+    if not isinstance(template, str) or template.count("{}") != 1:
+        raise ArgumentError(
+            "template",
+            f'is {template!r}: it needs exactly one "{{}}" for the class name, as in '
+            f'"{DEFAULT_TEMPLATE}".',
         )
     return [template.replace("{}", name.replace("_", " ")) for name in classnames]

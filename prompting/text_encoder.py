@@ -6,44 +6,46 @@ all classes together, T prompt tokens, J prompted layers, d width, D joint width
 The tower is causal, so much of the work can be left out without changing the result: nothing after
 the end-of-text token is computed, the tokens before the first one that differs between the classes
 ([SOS], the prompt, frozen context words) run once for all of them, and in the last layer only [EOT]
-is computed.
+is computed. Towers that are not causal (SigLIP, CLIPA) see all tokens and the pads behind them:
+there every text is of the full length, and only the last layer is saved.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 
-import clip
 import torch
 import torch.nn.functional as F
-from clip.model import CLIP
-from torch import Tensor
+from torch import Tensor, nn
 
-from prompting.errors import ArgumentError
+from prompting.errors import ArgumentError, check_list
 from prompting.text_packing import Packing, pack
-from prompting.transformer import Project, project, run_block
+from prompting.text_padding import Padding, pad
+from prompting.tokenizer import CLIP_TOKENIZER, Tokenizer
+from prompting.towers import text_tower
+from prompting.transformer import Project, project
 
-CONTEXT_LENGTH = 77
-MEASURED_LENGTH = 512  # texts are tokenised up to here, so that an error can name their length
 POSITIONS = ("end", "middle", "front")
 
 
 @dataclass(frozen=True)
 class TokenizedPrompts:
-    """One tokenised text per class, cut behind the longest.
+    """One tokenised text per class, cut behind the longest where the tower is causal.
 
     Attributes:
-        tokens: (C, L), L the longest with its [SOS] and [EOT].
-        end: (C,) position of [EOT].
+        tokens: (C, L), L the longest with its [SOS] and [EOT], or the context length.
+        end: (C,) position of [EOT], or of the token that is read.
         source: (C, L) which of the T prompt tokens replaces this one, -1 for none.
-        packing: all tokens end to end, the prefix that all classes share once.
+        packing: all tokens end to end, the prefix that all classes share once; or side by side.
         packing_per_class: the same where each class has prompts of its own: the prefix is [SOS].
+        slots: T, how many tokens the prompts replace.
     """
 
     tokens: Tensor
     end: Tensor
     source: Tensor
-    packing: Packing
-    packing_per_class: Packing
+    packing: Packing | Padding
+    packing_per_class: Packing | Padding
+    slots: int
 
     @property
     def prefix(self) -> int:
@@ -52,69 +54,98 @@ class TokenizedPrompts:
 
     def to(self, device: torch.device) -> "TokenizedPrompts":
         """Return the same on another device."""
-        return TokenizedPrompts(*(getattr(self, field.name).to(device) for field in fields(self)))
+        *tensors, slots = (getattr(self, field.name) for field in fields(self))
+        return TokenizedPrompts(*(part.to(device) for part in tensors), slots)
 
 
-def tokenize(texts: Sequence[str], prompt: int = 0) -> TokenizedPrompts:
+def tokenize(
+    texts: Sequence[str], prompt: int = 0, tokenizer: Tokenizer = CLIP_TOKENIZER
+) -> TokenizedPrompts:
     """Tokenise texts whose first `prompt` tokens, T, a prompt will replace.
 
+    Args:
+        tokenizer: that of the text tower, `Backbone.tokenizer`.
+
     Raises:
-        ValueError: no text, a text of more than 75 tokens, or one shorter than the prompt.
+        ValueError: no text, a text of more tokens than the tower takes (CLIP's takes 75), or one
+            shorter than the prompt.
+        ArgumentError: one text in place of a list of them.
     """
+    check_list("texts", texts)
     if not texts:
         raise ValueError("There is no text to tokenise: the list of class names is empty.")
-    tokens = clip.tokenize(list(texts), context_length=MEASURED_LENGTH, truncate=True)
-    end = tokens.argmax(dim=1)  # [EOT] has the highest number of all tokens
-    for text, position in zip(texts, end.tolist(), strict=True):
-        length = position - 1
-        if length > CONTEXT_LENGTH - 2:
+    tokens = tokenizer.encode(texts)
+    for text, length in zip(texts, tokenizer.words(tokens).tolist(), strict=True):
+        if length > tokenizer.limit:
             raise ValueError(
-                f'"{text}" has {length} tokens, and CLIP takes {CONTEXT_LENGTH - 2}: shorten the '
+                f'"{text}" has {length} tokens, and CLIP takes {tokenizer.limit}: shorten the '
                 "context or the class name."
             )
         if length < prompt:
             raise ValueError(f'"{text}" has {length} tokens, fewer than the prompt\'s {prompt}.')
-    tokens = tokens[:, : int(end.max()) + 1]
+    tokens = tokens[:, : tokenizer.context_length]
+    end = tokenizer.end(tokens)
+    if not tokenizer.full:
+        tokens = tokens[:, : int(end.max()) + 1]
     source = torch.full_like(tokens, -1)
-    source[:, 1 : 1 + prompt] = torch.arange(prompt)
-    return _tokenized(tokens, end, source)
+    source[:, tokenizer.lead : tokenizer.lead + prompt] = torch.arange(prompt)
+    return _tokenized(tokens, end, source, tokenizer)
 
 
 def move_classnames(
-    tokenized: TokenizedPrompts, classnames: Sequence[str], position: str
+    tokenized: TokenizedPrompts,
+    classnames: Sequence[str],
+    position: str,
+    tokenizer: Tokenizer = CLIP_TOKENIZER,
 ) -> TokenizedPrompts:
     """Return the tokens with the class name in the middle of the prompt, or in front (CoOp).
 
     Args:
         tokenized: of `classnames`, each with its name right behind the prompt.
         position: "end" (as they are), "middle" (behind the first T // 2 tokens) or "front".
+        tokenizer: the one that `tokenized` comes from.
 
     Raises:
-        ArgumentError: another position.
+        ArgumentError: another position, or a text without its name right behind the prompt.
     """
     if position not in POSITIONS:
         raise ArgumentError("position", f'is "{position}": choose {", ".join(POSITIONS)}.')
     if position == "end":
         return tokenized
-    count = int(tokenized.source.max()) + 1
-    before = count // 2 if position == "middle" else 0
+    count = tokenized.slots
+    before = tokenizer.lead + (count // 2 if position == "middle" else 0)
+    behind = tokenizer.lead + count
     order = torch.arange(tokenized.tokens.shape[1]).repeat(len(classnames), 1)
-    for row, length in zip(order, (tokenize(classnames).end - 1).tolist(), strict=True):
-        name, behind = row[1 + count : 1 + count + length], row[1 + before : 1 + count]
-        row[1 + before : 1 + count + length] = torch.cat([name, behind])
-    return _tokenized(
-        tokenized.tokens.gather(1, order), tokenized.end, tokenized.source.gather(1, order)
-    )
+    names = tokenizer.encode(classnames)
+    lengths = tokenizer.words(names).tolist()
+    for index, (row, length) in enumerate(zip(order, lengths, strict=True)):
+        found = tokenized.tokens[index, behind : behind + length]
+        if not torch.equal(found, names[index, tokenizer.lead : tokenizer.lead + length]):
+            raise ArgumentError(
+                "position",
+                f'is "{position}", and "{classnames[index]}" does not stand right behind the '
+                f'{count} prompt tokens: give a template of so many words, then "{{}}" apart.',
+            )
+        name, prompt = row[behind : behind + length], row[before:behind]
+        row[before : behind + length] = torch.cat([name, prompt])
+    source = tokenized.source.gather(1, order)
+    return _tokenized(tokenized.tokens.gather(1, order), tokenized.end, source, tokenizer)
 
 
-def _tokenized(tokens: Tensor, end: Tensor, source: Tensor) -> TokenizedPrompts:
+def _tokenized(
+    tokens: Tensor, end: Tensor, source: Tensor, tokenizer: Tokenizer
+) -> TokenizedPrompts:
     """Find how far the texts agree, and lay them out."""
+    if tokenizer.full:
+        padding = pad(end, source, tokenizer.causal)
+        return TokenizedPrompts(tokens, end, source, padding, padding, int(source.max()) + 1)
     visible = torch.where(source >= 0, -1 - source, tokens)  # what stands in a slot is not seen
     differs = (visible != visible[0]).any(dim=0)
     common = int(differs.int().argmax()) if differs.any() else tokens.shape[1]
     # Each text keeps at least its own [EOT]: its output is the text's feature.
     prefix = min(common, int(end.min()))
-    return TokenizedPrompts(tokens, end, source, pack(end, source, prefix), pack(end, source, 1))
+    packings = (pack(end, source, prefix), pack(end, source, 1))
+    return TokenizedPrompts(tokens, end, source, *packings, int(source.max()) + 1)
 
 
 def insert_tokens(tokenized: TokenizedPrompts, count: int) -> Packing:
@@ -124,7 +155,7 @@ def insert_tokens(tokenized: TokenizedPrompts, count: int) -> Packing:
 
 
 def encode_text(
-    model: CLIP,
+    model: nn.Module,
     tokenized: TokenizedPrompts,
     prompts: Sequence[Tensor | None] = (),
     adapters: Sequence[Callable[[Tensor], Tensor] | None] = (),
@@ -145,13 +176,18 @@ def encode_text(
         inserted: tokens (T, d) or None for each layer, and the packing that `insert_tokens` gave
             for them; the first ones are inserted behind [SOS] at the input of their layer, the next
             ones replace them (MMRL). They do not go with `prompts`.
+
+    Raises:
+        ArgumentError: prompts of another T than the texts have slots, or of other classes.
     """
-    prompts = [None if p is None else p.type(model.dtype) for p in prompts]
+    _check_prompts(tokenized, prompts)
+    tower = text_tower(model)
+    prompts = [None if p is None else p.type(tower.dtype) for p in prompts]
     per_image = [len(p) for p in prompts if p is not None and p.ndim == 4]
-    packing, last = tokenized.packing, model.transformer.layers - 1
-    x = model.token_embedding(tokenized.tokens[packing.row, packing.column]).type(model.dtype)
+    packing, last = tokenized.packing, len(tower.blocks) - 1
+    x = tower.embed(tokenized.tokens[packing.row, packing.column])
     x = x.expand(max(per_image, default=1), -1, -1)  # (1 or B, P + N, d)
-    for index, block in enumerate(model.transformer.resblocks):
+    for index in range(len(tower.blocks)):
         prompt = prompts[index] if index < len(prompts) else None
         if prompt is not None:
             if prompt.ndim == 3 and packing is not tokenized.packing_per_class:
@@ -164,20 +200,42 @@ def encode_text(
             x = torch.cat([x[:, :1], tokens, x[:, behind:]], dim=1)
             packing = inserted[0]
         if index == 0:
-            x = x + model.positional_embedding[packing.column].type(model.dtype)
+            x = x + tower.positions(packing.column)
         adapter = adapters[index] if index < len(adapters) else None
         own = projections[index] if index < len(projections) else project
         if index < last:
-            x = run_block(block, x, packing.attend, adapter, project=own)
+            x = tower.run(index, x, packing.attend, adapter, projection=own)
         else:  # only [EOT] is read
-            x = run_block(block, x, packing.attend_at_ends, adapter, packing.at_ends, own)
-    features = model.ln_final(x).type(model.dtype) @ model.text_projection
+            x = tower.run(index, x, packing.attend_at_ends, adapter, packing.at_ends, own)
+    features = tower.project(x)
     return features if per_image else features[0]
 
 
+def _check_prompts(tokenized: TokenizedPrompts, prompts: Sequence[Tensor | None]) -> None:
+    """Refuse prompts that would be left out in part, or be those of other classes."""
+    classes = len(tokenized.end)
+    for shape in [tuple(prompt.shape) for prompt in prompts if prompt is not None]:
+        if shape[-2] != tokenized.slots or (len(shape) == 3 and shape[0] != classes):
+            raise ArgumentError(
+                "prompts",
+                f"have the shape {shape}, and there are {classes} texts with {tokenized.slots} "
+                "slots each: tokenise the texts for so many prompt tokens.",
+            )
+
+
 @torch.no_grad()
-def encode_texts(model: CLIP, texts: Sequence[str], chunk: int = 512) -> Tensor:
-    """Encode any number of texts by CLIP as it is: features (len(texts), D), not normalised."""
-    device = model.positional_embedding.device
+def encode_texts(
+    model: nn.Module,
+    texts: Sequence[str],
+    chunk: int = 512,
+    tokenizer: Tokenizer = CLIP_TOKENIZER,
+) -> Tensor:
+    """Encode any number of texts by CLIP as it is: features (len(texts), D), not normalised.
+
+    Args:
+        tokenizer: that of the text tower, `Backbone.tokenizer`.
+    """
+    device = text_tower(model).embeddings.device
     parts = [texts[start : start + chunk] for start in range(0, len(texts), chunk)]
-    return torch.cat([encode_text(model, tokenize(part).to(device)) for part in parts])
+    tokenized = (tokenize(part, tokenizer=tokenizer).to(device) for part in parts)
+    return torch.cat([encode_text(model, part) for part in tokenized])

@@ -26,6 +26,7 @@ T prompt tokens, H sequences of P + N tokens, d width.
 """
 
 from dataclasses import dataclass, fields
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
@@ -46,8 +47,10 @@ class Packing:
         end: (C,) which packed token is the prompt's last.
         prefix_mask, suffix_mask: (P, P) and (L, P + L), additive: of prefix tokens over each other,
             and of suffix tokens over prefix and suffix.
-        source: (P + N,) which of the T prompt tokens replaces this token, -1 for none.
-        slots: where the first such token stands, and one past the last.
+        end_mask: (C, 1, 1, P + L) of each prompt's last token.
+        slots: where the first token stands that a prompt token replaces, and one past the last.
+        source, replaced: of the tokens between, which of the T prompt tokens replaces it, if any.
+        in_order: whether these are the T prompt tokens one after the other.
     """
 
     prefix: int
@@ -58,14 +61,29 @@ class Packing:
     end: Tensor
     prefix_mask: Tensor
     suffix_mask: Tensor
-    source: Tensor
+    end_mask: Tensor
     slots: tuple[int, int]
+    source: Tensor
+    replaced: Tensor
+    in_order: bool
 
     def to(self, device: torch.device) -> "Packing":
         """Return the same on another device."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         moved = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in values.items()}
         return Packing(**moved)
+
+    def masks(self, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+        """Return prefix, suffix and end masks in a dtype, made at its first use."""
+        if dtype not in self._masks:
+            with torch.inference_mode(False):
+                masks = (self.prefix_mask, self.suffix_mask, self.end_mask)
+                self._masks[dtype] = tuple(mask.to(dtype) for mask in masks)
+        return self._masks[dtype]
+
+    @cached_property
+    def _masks(self) -> dict[torch.dtype, tuple[Tensor, Tensor, Tensor]]:
+        return {}
 
     def attend(self, query: Tensor, key_value: Tensor, heads: int) -> Tensor:
         """Let each token attend to those before it in its prompt: (H, P + N, d).
@@ -75,18 +93,20 @@ class Packing:
             key_value: (H, P + N, 2 d).
         """
         length = self.prefix
-        prefix = attend(query[:, :length], key_value[:, :length], heads, self.prefix_mask)
-        suffix = attend(self._lay_out(query), self._visible(key_value), heads, self.suffix_mask)
+        prefix_mask, suffix_mask, _ = self.masks(query.dtype)
+        prefix = attend(query[:, :length], key_value[:, :length], heads, prefix_mask)
+        suffix = attend(self._lay_out(query), self._visible(key_value), heads, suffix_mask)
         suffix = suffix.view(len(query), -1, query.shape[-1]).index_select(1, self.suffix)
         return torch.cat([prefix, suffix], dim=1)
 
     def attend_at_ends(self, query: Tensor, key_value: Tensor, heads: int) -> Tensor:
         """Do the same for the last token of each prompt alone: (H, C, d) of query (H, C, d)."""
-        query = query.flatten(0, 1)[:, None]
-        rows = self.column[self.end] - self.prefix
-        mask = self.suffix_mask[rows][:, None, None].repeat(len(query) // len(rows), 1, 1, 1)
-        mixed = attend(query, self._visible(key_value), heads, mask)
-        return mixed.view(len(key_value), len(rows), -1)
+        mask = self.masks(query.dtype)[2]
+        if len(query) > 1:
+            mask = mask.repeat(len(query), 1, 1, 1)
+        rows = query.flatten(0, 1)[:, None]
+        mixed = attend(rows, self._visible(key_value), heads, mask)
+        return mixed.view(len(key_value), len(self.end), -1)
 
     def at_ends(self, x: Tensor) -> Tensor:
         """Return the last token of each prompt (H, C, d) of packed ones."""
@@ -110,16 +130,15 @@ class Packing:
             prompt: (T, d) for all, (C, T, d) with one per class, or (H, 1, T, d).
         """
         start, stop = self.slots
-        source = self.source[start:stop]
-        index = source.clamp(min=0)
         if prompt.ndim == 3:
-            index = self.row[start:stop] * prompt.shape[1] + index
-            tokens = prompt.flatten(0, 1)[None]
+            index = self.row[start:stop] * prompt.shape[1] + self.source
+            tokens = prompt.flatten(0, 1)[None].index_select(1, index)
         else:
             tokens = prompt[None] if prompt.ndim == 2 else prompt[:, 0]
-        tokens = tokens.index_select(1, index)
-        filled = torch.where((source >= 0)[:, None], tokens, x[:, start:stop])
-        return torch.cat([x[:, :start], filled, x[:, stop:]], dim=1)
+            tokens = tokens if self.in_order else tokens.index_select(1, self.source)
+        if not self.in_order:
+            tokens = torch.where(self.replaced, tokens, x[:, start:stop])
+        return torch.cat([x[:, :start], tokens.expand(len(x), -1, -1), x[:, stop:]], dim=1)
 
     def unpack(self, x: Tensor, into: "Packing") -> Tensor:
         """Return the same tokens x (H, P + N, d) in a packing with a shorter prefix."""
@@ -148,6 +167,8 @@ def pack(end: Tensor, source: Tensor, prefix: int) -> Packing:
     column_of = torch.cat([torch.arange(prefix), suffix % longest + prefix])
     packed = source[row, column_of]
     used = (packed >= 0).nonzero().flatten().tolist()
+    slots = (used[0], used[-1] + 1) if used else (1, 1)
+    between, suffix_mask = packed[slice(*slots)], _causal_mask(longest, prefix)
     return Packing(
         prefix=prefix,
         row=row,
@@ -156,9 +177,12 @@ def pack(end: Tensor, source: Tensor, prefix: int) -> Packing:
         suffix=suffix,
         end=first + count - 1,
         prefix_mask=_causal_mask(prefix, 0),
-        suffix_mask=_causal_mask(longest, prefix),
-        source=packed,
-        slots=(used[0], used[-1] + 1) if used else (1, 1),
+        suffix_mask=suffix_mask,
+        end_mask=suffix_mask[count - 1][:, None, None],
+        slots=slots,
+        source=between.clamp(min=0),
+        replaced=(between >= 0)[:, None],
+        in_order=between.tolist() == list(range(int(source.max()) + 1)),
     )
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import uuid
+from functools import cache
 from pathlib import Path
 
 os.environ["CUDA_VISIBLE_DEVICES"] = ""  # the tests are a CPU's, wherever they run
@@ -13,7 +14,8 @@ from clip.model import CLIP
 from PIL import Image
 
 from experiment import cli
-from prompting import Backbone
+from prompting import Backbone, load_backbone
+from tests import open_clip_worlds
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -108,6 +110,19 @@ def tiny_file(tmp_path_factory) -> str:
     path = tmp_path_factory.mktemp("backbone") / "tiny.pth"
     torch.save(build_clip(layers=9).state_dict(), path)
     return str(path)
+
+
+@pytest.fixture(scope="session")
+def open_clip_name(tmp_path_factory):
+    """A function from a kind of `tests/open_clip_worlds.py` to a backbone's name; skips."""
+    folder = tmp_path_factory.mktemp("open_clip")
+    return lambda kind: open_clip_worlds.write_weights(folder, kind)
+
+
+@pytest.fixture(scope="session")
+def open_clip_backbone(open_clip_name):
+    """The same to the backbone, loaded once."""
+    return cache(lambda kind: load_backbone(open_clip_name(kind)))
 
 
 @pytest.fixture(scope="session")

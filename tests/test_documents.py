@@ -2,7 +2,9 @@
 
 import ast
 import re
+import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 import yaml
@@ -70,6 +72,26 @@ def test_what_a_checkout_copies_is_complete(tmp_path):
         for module in (module for module in found if module.split(".")[0] in ours):
             file = tmp_path / f"{module.replace('.', '/')}.py"
             assert file.exists() or (file.with_suffix("") / "__init__.py").exists(), module
+
+
+def test_the_examples_of_the_page_on_trained_prompts_run(tiny_file, tmp_path, monkeypatch, capsys):
+    """All but the one that reads ONNX, which tests/prompting/test_export.py runs."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(tiny_file, "tiny.pth")
+    backbone = prompting.load_backbone("tiny.pth")
+    model = prompting.zero_shot(backbone, ["owl", "horse"])
+    prompting.save_prompts(model, "prompts")
+    Path("photos").mkdir()
+    Image.new("RGB", (40, 50), "red").save("photos/a.jpg")
+    sources = [b for b in blocks("docs/predict.md", "python") if "onnxruntime" not in b]
+    assert len(sources) == 2
+    for source in sources:
+        scope = {}
+        exec(compile(source, "docs/predict.md", "exec"), scope)
+        assert callable(scope["model"]) and callable(scope["preprocess"])
+    assert scope["model"].classnames == ("cat", "dog")
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "a.jpg" in line]
+    assert "'owl'" in line and "'horse'" in line
 
 
 def test_the_citation_is_that_of_the_readme():

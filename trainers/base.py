@@ -12,18 +12,17 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-import yaml
 from dassl.engine import TrainerX
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import load_pretrained_weights
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from prompting import ArgumentError, Backbone, PromptedCLIP, load_backbone
+from prompting import ArgumentError, Backbone, PromptedCLIP, evaluation_metrics, load_backbone
 from prompting.cuda_graph import CUDAGraphStep
 from prompting.precision import check_precision, needs_scaler
 from trainers.checkpoint import FOLDER, PromptCheckpoints
-from trainers.results import write_results
+from trainers.results import recorded_config, write_results
 
 logger = logging.getLogger("dassl")
 # The library's messages go where those of the run go.
@@ -37,6 +36,7 @@ KEYS = {
     "text_depth": ("PROMPT_DEPTH_TEXT", "PROMPT_DEPTH", "PROMPT_DEPTH_VISION"),
     "vision_depth": ("PROMPT_DEPTH_VISION", "PROMPT_DEPTH"),
     "context": ("CTX_INIT", "TEXT_CTX_INIT"),
+    "template": ("TEMPLATE", "CTX_INIT", "TEXT_CTX_INIT"),
     "position": ("CLASS_TOKEN_POSITION",),
     "rank": ("RANK",),
     "shared": ("SHARED_UP",),
@@ -52,11 +52,10 @@ class PromptTrainer(PromptCheckpoints, TrainerX):
 
     node: str  # the method's own config: cfg.TRAINER.<node>, with at least PREC
     requires_training: bool = True  # whether there is anything to train
-    # Whether a step depends on nothing but batch and parameters: then it is recorded as a CUDA
-    # graph, and several seeds are stepped together.
-    pure_step: bool = True
+    pure_step: bool = True  # whether batch and parameters decide it: for CUDA graphs, many seeds
     command: Sequence[str] | None = None  # what was called, for results.json; None: sys.argv
     seeds: Sequence[int] = ()  # of the runs that are stepped in this process, where several are
+    _confidences: list[Tensor] | None = None  # of the images evaluated so far
 
     @property
     def options(self) -> CfgNode:
@@ -76,13 +75,16 @@ class PromptTrainer(PromptCheckpoints, TrainerX):
     def load_backbone(cls, cfg: CfgNode) -> Backbone:
         """Load the frozen CLIP of a configuration, to the device of the run."""
         cuda = torch.cuda.is_available() and cfg.USE_CUDA
-        return load_backbone(
-            cfg.MODEL.BACKBONE.NAME,
-            cfg.TRAINER[cls.node].PREC,
-            torch.device("cuda" if cuda else "cpu"),
-            # Upstream's configuration has no such key.
-            trust=cfg.MODEL.BACKBONE.get("TRUST", False),
-        )
+        node = cfg.MODEL.BACKBONE
+        # Upstream's configuration has none of these keys.
+        keys = [key for key in ("TRUST", "ACTIVATION", "HEAD_WIDTHS") if key in node]
+        device = torch.device("cuda" if cuda else "cpu")
+        try:
+            options = {key.lower(): node[key] for key in keys}
+            return load_backbone(node.NAME, cfg.TRAINER[cls.node].PREC, device, **options)
+        except ArgumentError as error:
+            key = f"MODEL.BACKBONE.{error.argument.upper()}"
+            raise ValueError(f"{key} {error.message}") from error
 
     # Dassl's hooks
 
@@ -96,8 +98,7 @@ class PromptTrainer(PromptCheckpoints, TrainerX):
             torch.cuda.reset_peak_memory_stats(self.device)
         logger.info("Loading CLIP (backbone: %s)", cfg.MODEL.BACKBONE.NAME)
         self.backbone = self.load_backbone(cfg)
-        side = self.backbone.resolution
-        if tuple(cfg.INPUT.SIZE) != (side, side):
+        if tuple(cfg.INPUT.SIZE) != (side := self.backbone.resolution, side):
             raise ValueError(
                 f"INPUT.SIZE is {tuple(cfg.INPUT.SIZE)}, and backbone {self.backbone.name} takes "
                 f'images of ({side}, {side}): pass INPUT.SIZE "({side}, {side})".'
@@ -107,26 +108,24 @@ class PromptTrainer(PromptCheckpoints, TrainerX):
     def build_model(self) -> None:
         cfg = self.cfg
         generator = torch.Generator()
-        if cfg.SEED >= 0:
-            generator.manual_seed(cfg.SEED)
-        else:
-            generator.seed()
+        generator.manual_seed(cfg.SEED) if cfg.SEED >= 0 else generator.seed()
         try:
             self.model = self.build_clip(list(self.dm.dataset.classnames), generator)
         except ArgumentError as error:
             raise ValueError(f"{self._key(error.argument)} {error.message}") from error
         prompt_learner = self.model.prompt_learner.to(self.device)
-        if cfg.MODEL.INIT_WEIGHTS:
-            load_pretrained_weights(prompt_learner, cfg.MODEL.INIT_WEIGHTS)
+        if weights := cfg.MODEL.INIT_WEIGHTS:
+            self.check_init_weights(Path(weights))
+            load_pretrained_weights(prompt_learner, weights)
         logger.info("Trainable parameters: %s", f"{self.trainable_parameters:,}")
         self.optim = self.sched = self.scaler = None
         if self.trainable_parameters:
             self.optim = build_optimizer(prompt_learner, cfg.OPTIM)
             self.sched = build_lr_scheduler(self.optim, cfg.OPTIM)
-        if needs_scaler(self.options.PREC, self.device):
+        if needs_scaler(self.backbone.precision, self.device):
             self.scaler = torch.amp.GradScaler("cuda")
-        # Upstream's configuration has no such key.
-        self._graph = CUDAGraphStep(self.pure_step and cfg.TRAIN.get("CUDA_GRAPH", True))
+        graph = self.pure_step and cfg.TRAIN.get("CUDA_GRAPH", True)  # upstream lacks the key
+        self._graph = CUDAGraphStep(graph)
         self.register_model(FOLDER, prompt_learner, self.optim, self.sched)
 
     def _key(self, argument: str) -> str:
@@ -226,12 +225,19 @@ class PromptTrainer(PromptCheckpoints, TrainerX):
 
     # Evaluation
 
+    def after_train(self) -> None:
+        """Give back what steps held on the GPU: the evaluation needs it."""
+        self._graph.free()
+        self.model.prompt_learner.zero_grad()  # the last gradients lie in the graph's memory
+        super().after_train()
+
     def test(self, split: str | None = None) -> float:
         """Evaluate with the text encoded once; after the final evaluation write `results.json`.
 
         The final evaluation names no split and takes TEST.SPLIT; `best_val` asks for "val".
         """
         start = time.monotonic()
+        self._confidences = []
         with self.model.fixed_text():
             accuracy = super().test(split)
         if split is None:
@@ -239,9 +245,23 @@ class PromptTrainer(PromptCheckpoints, TrainerX):
             write_results(Path(self.cfg.OUTPUT_DIR), facts, self.device)
         return accuracy
 
+    def model_inference(self, input: Tensor) -> Tensor:
+        """Return the logits (B, C) on the CPU, the batch's one wait; keep how sure they are."""
+        logits = self.model(input).cpu()
+        if self._confidences is not None:
+            self._confidences.append(logits.float().softmax(dim=1).amax(dim=1))
+        return logits
+
+    def metrics(self) -> dict:
+        """Return what `evaluation_metrics` makes of the last evaluation."""
+        seen = (torch.tensor(self.evaluator._y_true), torch.tensor(self.evaluator._y_pred))
+        known = (torch.cat(self._confidences), list(self.dm.dataset.classnames))
+        return evaluation_metrics(*seen, *known)
+
     def facts(self, evaluation_seconds: float) -> dict:
         """Return what `results.json` tells of this run, just evaluated on TEST.SPLIT."""
         cfg, dataset = self.cfg, self.dm.dataset
+        test_only = getattr(dataset, "test_only", False)  # upstream's data sets do not say
         trained = hasattr(self, "time_start")
         correct, total = int(self.evaluator._correct), int(self.evaluator._total)
         training = self._training_seconds() - evaluation_seconds if trained else 0.0
@@ -255,17 +275,19 @@ class PromptTrainer(PromptCheckpoints, TrainerX):
             "accuracy": 100.0 * correct / total,
             "correct": correct,
             "total": total,
+            **self.metrics(),
             "classes": self.num_classes,
             "split_source": getattr(dataset, "split_source", None),
-            "training_images": len(dataset.train_x),
+            "training_images": 0 if test_only else len(dataset.train_x),
             "epochs": cfg.OPTIM.MAX_EPOCH if trained else 0,
             "evaluated_checkpoint": self.loaded,
             "trainable_parameters": self.trainable_parameters,
             "backbone": {"name": self.backbone.name, "sha256": self.backbone.sha256},
-            "precision": self.options.PREC,
+            "precision": self.backbone.precision,
+            "cuda_graph": {"used": self._graph.used, "reason": self._graph.reason},
             "seconds": {"training": training, "evaluation": evaluation_seconds},
             "command": list(sys.argv if self.command is None else self.command),
-            "config": yaml.safe_load(cfg.dump()),
+            "config": recorded_config(cfg, self.requires_training),
         }
         if self.seeds:  # then seconds and memory are those of all these seeds
             facts["together"] = list(self.seeds)

@@ -129,6 +129,19 @@ class PromptCheckpoints:
         self.loaded = {"path": str(path), "epoch": checkpoint["epoch"]}
         logger.info("Loaded prompts from %s (epoch %s)", path, checkpoint["epoch"])
 
+    def check_init_weights(self, path: Path) -> None:
+        """Refuse MODEL.INIT_WEIGHTS that do not fit whole: Dassl would train on without the rest.
+
+        Raises:
+            ValueError: what is expected, and what was found.
+        """
+        checkpoint = load_checkpoint(str(path))
+        state = checkpoint.get("state_dict", checkpoint) if isinstance(checkpoint, Mapping) else {}
+        tensors = {k.removeprefix("module."): v for k, v in state.items() if isinstance(v, Tensor)}
+        # CoOp's trainers save the embeddings of their texts beside the context.
+        kept = {k: v for k, v in tensors.items() if k not in ("token_prefix", "token_suffix")}
+        self._check_shapes(kept, path)
+
     def read_checkpoint(self, path: Path) -> Mapping:
         """Read a checkpoint.
 

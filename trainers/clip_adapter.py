@@ -18,7 +18,7 @@ def add_config(cfg: CfgNode) -> None:
     node = cfg.TRAINER.CLIPADAPTER = CfgNode()
     node.RATIO = 0.2  # share of the adapter's output
     node.REDUCTION = 4  # how much narrower the bottleneck is
-    node.PREC = "fp32"  # fp32, amp, bf16, fp16
+    node.PREC = "auto"  # auto, fp32, tf32, amp, bf16, fp16
 
 
 class ImageAdapter(nn.Module):
@@ -47,7 +47,7 @@ class CLIPAdapter(PromptTrainer):
     node = "CLIPADAPTER"
 
     def build_clip(self, classnames: list[str], generator: torch.Generator) -> PromptedCLIP:
-        options, width = self.options, self.backbone.model.text_projection.shape[1]
+        options, width = self.options, self.backbone.text.joint_width
         adapter = ResidualAdapter(width, options.REDUCTION, options.RATIO, generator)
         template = template_for(self.cfg.DATASET.NAME, {})
         model = FeatureAdaptedCLIP(self.backbone, ImageAdapter(adapter), classnames, template)

@@ -9,7 +9,7 @@ from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from prompting import PromptedCLIP, encode_image, encode_text, require_transformer, tower_widths
+from prompting import PromptedCLIP, encode_image, encode_text
 from prompting.templates import DEFAULT_TEMPLATE
 from prompting.transformer import Project
 from trainers.step_schedule import StepSchedule
@@ -24,7 +24,7 @@ def add_config(cfg: CfgNode) -> None:
     node.ALPHA = 1.0  # updates are multiplied by ALPHA / sqrt(RANK)
     node.DROPOUT = 0.25  # of what enters an update, in training
     node.EPOCH_STEPS = 0  # steps of an epoch, per shot; 0: each image once
-    node.PREC = "fp32"  # fp32, amp, bf16, fp16
+    node.PREC = "auto"  # auto, fp32, tf32, amp, bf16, fp16
 
 
 class LowRankUpdates(nn.Module):
@@ -73,7 +73,8 @@ class LowRankUpdates(nn.Module):
 
 
 def project(
-    attention: nn.MultiheadAttention,
+    weight: Tensor,
+    bias: Tensor,
     x: Tensor,
     rows: slice,
     down: Tensor,
@@ -87,7 +88,7 @@ def project(
     Args:
         down, up: (3, r, d) and (3, d, r) for queries, keys and values.
     """
-    weight, bias = attention.in_proj_weight[rows], attention.in_proj_bias[rows]
+    weight, bias = weight[rows], bias[rows]
     first, last, _ = rows.indices(MATRICES * x.shape[-1])
     parts = slice(first // x.shape[-1], last // x.shape[-1])
     down, up = down[parts].type(weight.dtype), up[parts].type(weight.dtype)
@@ -118,11 +119,14 @@ class CLIPLoRA(StepSchedule):
     pure_step = False  # dropout draws
 
     def build_clip(self, classnames: list[str], generator: torch.Generator) -> PromptedCLIP:
-        require_transformer(self.backbone)
-        options, model = self.options, self.backbone.model
-        layers = (model.transformer.layers, model.visual.transformer.layers)
+        options, towers = self.options, (self.backbone.text, self.backbone.image)
+        if not self.backbone.image.projects:
+            raise ValueError(
+                f"CLIPLoRA updates the attention of OpenAI's and open_clip's own towers, and the "
+                f'image tower of backbone "{self.backbone.name}" is one of timm: choose another.'
+            )
         prompt_learner = LowRankUpdates(
-            list(zip(tower_widths(self.backbone), layers, strict=True)),
+            [(tower.width, len(tower.blocks)) for tower in towers],
             options.RANK,
             options.ALPHA / options.RANK**0.5,
             options.DROPOUT,

@@ -1,11 +1,14 @@
 """CoOp: the words in front of the class name are trained (arXiv 2109.01134)."""
 
+from collections.abc import Mapping
+
 import torch
 from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor
 from yacs.config import CfgNode
 
 from prompting import Context, PromptedCLIP, initial_context
+from prompting.templates import template_for
 from trainers.base import PromptTrainer
 
 WORDS = "a photo of a"
@@ -19,8 +22,9 @@ def add_config(cfg: CfgNode) -> None:
     node.CTX_INIT = ""  # words to begin with, which then set N_CTX; "True": "a photo of a"
     node.CLASS_TOKEN_POSITION = "end"  # end, middle, front
     node.W = 8.0  # weight of KgCoOp's guidance
+    node.TEMPLATE = ""  # of KgCoOp, ProGrad and TCP (ours): as TRAINER.ZSCLIP.TEMPLATE
     node.ALPHA = 1.0  # accepted for compatibility, as KgCoOp's files may set it; without effect
-    node.PREC = "fp32"  # fp32, amp, bf16, fp16 (upstream's own default is fp16)
+    node.PREC = "auto"  # auto, fp32, tf32, amp, bf16, fp16 (upstream's own default is fp16)
 
 
 def context_init(ctx_init: str) -> str:
@@ -34,7 +38,9 @@ class CoOp(PromptTrainer):
     """Trains one context for all classes, or one per class, by cross entropy."""
 
     node = "COOP"
-    training_only = ("PREC", "W", "ALPHA")
+    training_only = ("PREC", "W", "ALPHA", "TEMPLATE")
+    added_options = {"TEMPLATE": ""}
+    templates: Mapping[str, str] = {}  # the method's own of data sets, see `template`
 
     @property
     def per_class(self) -> str:
@@ -62,3 +68,7 @@ class CoOp(PromptTrainer):
     def frozen_templates(self) -> tuple[str, ...]:
         """Return the templates of the frozen text features, of methods that hold on to these."""
         return ()
+
+    def template(self) -> str:
+        """Return the hand-written template: TRAINER.COOP.TEMPLATE, or the method's own."""
+        return self.options.TEMPLATE or template_for(self.cfg.DATASET.NAME, self.templates)

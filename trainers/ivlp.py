@@ -21,7 +21,7 @@ def prompt_options(tokens: int) -> CfgNode:
     node.CTX_INIT = "a photo of a"  # words before the class name
     node.PROMPT_DEPTH_TEXT = 9  # prompted layers of the text tower
     node.PROMPT_DEPTH_VISION = 9  # prompted layers of the image tower
-    node.PREC = "fp32"  # fp32, amp, bf16, fp16 (the family's own default is fp16)
+    node.PREC = "auto"  # auto, fp32, tf32, amp, bf16, fp16 (the family's own default is fp16)
     return node
 
 
@@ -41,7 +41,7 @@ class IVLP(PromptTrainer):
             (options.PROMPT_DEPTH_TEXT, options.PROMPT_DEPTH_VISION),
             generator,
         )
-        template = context_words(options.CTX_INIT, options.N_CTX_TEXT) + " {}."
+        words = context_words(options.CTX_INIT, options.N_CTX_TEXT, self.backbone.tokenizer)
         return PromptedCLIP(
-            self.backbone, FullRankPrompts(initial), classnames, template, self.templates
+            self.backbone, FullRankPrompts(initial), classnames, f"{words} {{}}.", self.templates
         )

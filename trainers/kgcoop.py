@@ -5,7 +5,7 @@ from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor
 
 from prompting import knowledge_guidance
-from prompting.templates import KGCOOP_TEMPLATES, template_for
+from prompting.templates import KGCOOP_TEMPLATES
 from trainers.coop import CoOp
 
 
@@ -16,12 +16,14 @@ class KgCoOp(CoOp):
     Its options are those of TRAINER.COOP; published with "a photo of a" and W = 8.
     """
 
+    templates = KGCOOP_TEMPLATES
+
     @property
     def guidance_weight(self) -> float:
         return self.options.W
 
     def frozen_templates(self) -> tuple[str, ...]:
-        return (template_for(self.cfg.DATASET.NAME, KGCOOP_TEMPLATES),)
+        return (self.template(),)
 
     def loss_terms(self, images: Tensor, labels: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         model = self.model

@@ -23,7 +23,7 @@ ALPHA, ALPHA_EPOCHS = 250.0, 10  # its scale at first, and how often it is stepp
 def add_config(cfg: CfgNode) -> None:
     """Add the node TRAINER.LPPLUSPLUS (ours); step sizes and weights follow from the data."""
     node = cfg.TRAINER.LPPLUSPLUS = CfgNode()
-    node.PREC = "fp32"  # fp32, amp, bf16, fp16
+    node.PREC = "auto"  # auto, fp32, tf32, amp, bf16, fp16
 
 
 class BlendedProbe(nn.Module):

@@ -1,14 +1,11 @@
 """MaPLe: vision prompts that are projections of the text prompts (arXiv 2210.03117)."""
 
-from copy import deepcopy
-
 import torch
 from dassl.engine import TRAINER_REGISTRY
-from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from prompting import PromptedCLIP, context_words, initial_prompts
-from prompting.layers import linear
+from prompting.coupled import CoupledPrompts
 from trainers.base import PromptTrainer
 
 
@@ -18,24 +15,7 @@ def add_config(cfg: CfgNode) -> None:
     node.N_CTX = 2  # prompt tokens of each tower
     node.CTX_INIT = "a photo of a"  # words before the class name; those beyond N_CTX stay frozen
     node.PROMPT_DEPTH = 9  # prompted layers of each tower
-    node.PREC = "fp32"  # fp32, amp, bf16, fp16 (MaPLe's own default is fp16)
-
-
-class CoupledPrompts(nn.Module):
-    """Text prompts (J, T, d_t), and a projection per layer that makes vision prompts of them."""
-
-    def __init__(self, initial: Tensor, width: int, generator: torch.Generator) -> None:
-        super().__init__()
-        self.text = nn.Parameter(initial.clone())
-        first, deeper = (linear(initial.shape[-1], width, generator) for _ in range(2))
-        # As published: the deeper layers' projections all begin with the same weights.
-        copies = [deepcopy(deeper) for _ in range(len(initial) - 1)]
-        self.projections = nn.ModuleList([first, *copies])
-
-    def forward(self) -> tuple[Tensor, Tensor]:
-        """Return text prompts (J, T, d_t) and vision prompts (J, T, d_v)."""
-        pairs = zip(self.projections, self.text, strict=True)
-        return self.text, torch.stack([project(prompt) for project, prompt in pairs])
+    node.PREC = "auto"  # auto, fp32, tf32, amp, bf16, fp16 (MaPLe's own default is fp16)
 
 
 @TRAINER_REGISTRY.register()
@@ -51,5 +31,5 @@ class MaPLe(PromptTrainer):
             self.backbone, options.CTX_INIT, (tokens, tokens), (depth, depth), generator
         )
         prompt_learner = CoupledPrompts(initial.text, initial.vision.shape[-1], generator)
-        template = context_words(options.CTX_INIT, tokens) + " {}."
+        template = context_words(options.CTX_INIT, tokens, self.backbone.tokenizer) + " {}."
         return PromptedCLIP(self.backbone, prompt_learner, classnames, template)

@@ -9,14 +9,15 @@ Each step, for images x with labels y:
     2. text            g_k  = text encoder  {SOS, P_t, class k, EOS}, normalised         (Eq. 4)
        image           f    = image encoder {CLS, patches of x, P_v}, normalised
        frozen          f0   = image encoder {CLS, patches of x}, normalised
-    3. drift           r_k  = g_k - g0_k     g^_k = normalise(g0_k + r_k - mean_k r_k)   (Eq. 8)
-    4. logits          z    = s f g^T        z0   = s f0 g0^T        with g^ for g
-    5. loss            L    = CE(z, y) + 25 |g^ - g0| + 10 |f - f0|
+    3. drift           r_k  = g_k - g0_k     h_k  = normalise(g0_k + r_k - mean_k r_k)   (Eq. 8)
+    4. logits          z    = s f h^T        z0   = s f0 g0^T
+    5. loss            L    = CE(z, y) + 25 mean |h - g0| + 10 mean |f - f0|
                               + 1/2 KL(z || z0) + 1/2 KL(z0 || z)                     (Eqs. 5 to 7)
     6. U_l, V_l,t, V_l,v by SGD; CLIP is frozen
 
-Evaluation classifies with g^ of the classes at hand. Every part has a key, so that each row of
-tables 4, 5 and 7 is a configuration: with LOW_RANK, SCL and UDC off this is IVLP.
+Evaluation classifies with h, the corrected text features, of the classes at hand. Every part has a
+key, so that each row of tables 4, 5 and 7 is a configuration: with LOW_RANK, SCL and UDC off this
+is IVLP.
 """
 
 import torch
@@ -61,7 +62,7 @@ def add_config(cfg: CfgNode) -> None:
     node.LOGITS_LOSS_WEIGHT = 1.0
     node.LOGITS_LOSS = "symmetric_kl"  # or kl, which is PromptSRC's (table 7)
     node.UDC = True  # uniform drift correction
-    node.PREC = "fp32"  # ours: fp32, amp, bf16, fp16
+    node.PREC = "auto"  # ours: auto, fp32, tf32, amp, bf16, fp16
 
 
 @TRAINER_REGISTRY.register()
@@ -77,7 +78,8 @@ class MMLoP(PromptTrainer):
 
     def build_clip(self, classnames: list[str], generator: torch.Generator) -> PromptedCLIP:
         options = self.options
-        words = context_words(options.CTX_INIT, 0 if options.KEEP_TEMPLATE else options.N_CTX)
+        replaced = 0 if options.KEEP_TEMPLATE else options.N_CTX
+        words = context_words(options.CTX_INIT, replaced, self.backbone.tokenizer)
         if options.KEEP_TEMPLATE:
             words = f"{placeholders(options.N_CTX)} {words}".strip()
         return PromptedCLIP(

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from prompting import PromptedCLIP, encode_text, knowledge_guidance
-from prompting.backbone import Backbone, require_transformer
+from prompting.backbone import Backbone, require_openai
 from prompting.image_encoder import encode_image_tokens
 from prompting.layers import linear
 from prompting.precision import autocast
@@ -30,7 +30,7 @@ def add_config(cfg: CfgNode) -> None:
     node.N_REP_TOKENS = 5
     node.REP_LAYERS = [6, 7, 8, 9, 10, 11, 12]  # layers with tokens of their own, from 1
     node.REP_DIM = 512  # width of the shared space
-    node.PREC = "fp32"  # fp32, amp, bf16, fp16 (MMRL's own default is fp16)
+    node.PREC = "auto"  # auto, fp32, tf32, amp, bf16, fp16 (MMRL's own default is fp16)
 
 
 class RepresentationTokens(nn.Module):
@@ -112,10 +112,10 @@ class MMRL(PromptTrainer):
     training_only = ("PREC", "REG_WEIGHT")
 
     def build_clip(self, classnames: list[str], generator: torch.Generator) -> PromptedCLIP:
-        require_transformer(self.backbone)
-        options, model = self.options, self.backbone.model
+        require_openai(self.backbone, "MMRL")
+        options = self.options
         layers = list(options.REP_LAYERS)
-        deepest = min(model.transformer.layers, model.visual.transformer.layers)
+        deepest = min(len(tower.blocks) for tower in (self.backbone.text, self.backbone.image))
         if not layers or layers != sorted(set(layers) & set(range(2, deepest + 1))):
             raise ValueError(
                 f"TRAINER.MMRL.REP_LAYERS is {layers}: give layers of this backbone in their "

@@ -9,7 +9,7 @@ from torch import Tensor
 from yacs.config import CfgNode
 
 from prompting import word_embeddings
-from prompting.templates import PROGRAD_TEMPLATES, template_for
+from prompting.templates import PROGRAD_TEMPLATES
 from trainers.base import Gradients
 from trainers.coop import CoOp, context_init
 
@@ -41,11 +41,13 @@ def project(gradient: Tensor, general: Tensor, strength: float) -> Tensor:
 class ProGrad(CoOp):
     """Cross entropy whose gradient is projected by that of a distillation from zero-shot CLIP."""
 
+    templates = PROGRAD_TEMPLATES
+
     def initial_context(self, classes: int, generator: torch.Generator) -> tuple[str, Tensor]:
-        """Return, with CTX_INIT, the data set's template, behind zeros up to N_CTX tokens."""
+        """Return, with CTX_INIT, the template's first words, behind zeros up to N_CTX tokens."""
         if not context_init(self.options.CTX_INIT):
             return super().initial_context(classes, generator)
-        words = self.frozen_templates()[0].replace("{}.", "").strip()
+        words = self.template().partition("{}")[0].strip()
         found = word_embeddings(self.backbone, words)
         missing = self.options.N_CTX - len(found)
         if missing < 0:
@@ -58,7 +60,7 @@ class ProGrad(CoOp):
         return " ".join(["X"] * missing + [words]), repeated
 
     def frozen_templates(self) -> tuple[str, ...]:
-        return (template_for(self.cfg.DATASET.NAME, PROGRAD_TEMPLATES),)
+        return (self.template(),)
 
     def loss_terms(self, images: Tensor, labels: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         model, temperature = self.model, self.cfg.LOSS.T

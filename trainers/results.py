@@ -12,12 +12,15 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
+import yaml
 from dassl.data.datasets import Datum
 from dassl.utils import write_json
+from yacs.config import CfgNode
 
 logger = logging.getLogger("dassl")
 
 FILE_NAME = "results.json"
+IDLE = ("OPTIM", "TRAIN")  # sections that a method without training does not read
 PACKAGES = ("torch", "torchvision", "numpy", "clip-anytorch", "dassl", "yacs", "safetensors")
 
 
@@ -37,6 +40,12 @@ def write_results(folder: Path, facts: Mapping, device: torch.device) -> None:
     }
     write_json({**facts, **surroundings}, str(path))
     logger.info("Results are in %s", path)
+
+
+def recorded_config(cfg: CfgNode, trains: bool) -> dict:
+    """Return a configuration as plain values, without what trains where nothing is trained."""
+    config = yaml.safe_load(cfg.dump())
+    return {key: value for key, value in config.items() if trains or key not in IDLE}
 
 
 def images_digest(items: Iterable[Datum], root: str) -> str:

@@ -17,7 +17,7 @@ def add_config(cfg: CfgNode) -> None:
     """Add the node TRAINER.TaskRes, named and with the key as in its code base."""
     node = cfg.TRAINER.TaskRes = CfgNode()
     node.RESIDUAL_SCALE = 0.5  # what the residuals are multiplied by (1.0 in its code base)
-    node.PREC = "fp32"  # fp32, amp, bf16, fp16 (TaskRes' own default is fp16)
+    node.PREC = "auto"  # auto, fp32, tf32, amp, bf16, fp16 (TaskRes' own default is fp16)
 
 
 class TextResiduals(nn.Module):
@@ -61,7 +61,12 @@ class TaskRes(PromptTrainer):
         own = template_for(dataset, {})
         templates = dict.fromkeys((*zero_shot_templates(dataset), own))  # for ImageNet seven more
         with autocast(backbone.precision, backbone.device):
-            texts = [encode_texts(backbone.model, class_prompts(classnames, t)) for t in templates]
+            texts = [
+                encode_texts(
+                    backbone.model, class_prompts(classnames, t), tokenizer=backbone.tokenizer
+                )
+                for t in templates
+            ]
         frozen = torch.stack(texts).float().mean(dim=0)
         learner = TextResiduals(frozen, self.options.RESIDUAL_SCALE)
         return ResidualCLIP(backbone, learner.to(self.device), classnames, own)

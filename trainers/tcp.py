@@ -1,14 +1,12 @@
 """TCP: class-aware prompts made from the frozen text features (arXiv 2311.18231)."""
 
 import torch
-from clip.model import QuickGELU
 from dassl.engine import TRAINER_REGISTRY
-from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from prompting import Backbone, Context, PromptedCLIP, frozen_text_features
-from prompting.layers import linear
-from prompting.templates import TCP_ENDINGS, TCP_TEMPLATES, template_for
+from prompting import Backbone, PromptedCLIP, frozen_text_features
+from prompting.class_aware import ClassAwarePrompts
+from prompting.templates import TCP_ENDINGS, TCP_TEMPLATES
 from trainers.kgcoop import KgCoOp
 
 
@@ -17,40 +15,13 @@ def add_config(cfg: CfgNode) -> None:
     cfg.TRAINER.COOP.TCP_LAYER = 9  # where the class-aware prompts enter; fixed in TCP's code
 
 
-class ClassAwarePrompts(Context):
-    """A context (T, d) in layer 1, and in a deeper layer prompts (C, T, d) made of text features.
-
-    Args:
-        initial: the context.
-        layer: the deeper layer, 2 or more.
-        frozen_text: normalised features (C, D) of the classes; they are not saved.
-    """
-
-    def __init__(
-        self, initial: Tensor, layer: int, frozen_text: Tensor, generator: torch.Generator
-    ) -> None:
-        super().__init__(initial)
-        tokens, width = initial.shape
-        joint = frozen_text.shape[1]
-        self.between = layer - 2
-        self.register_buffer("frozen_text", frozen_text, persistent=False)
-        self.meta_net = nn.Sequential(
-            linear(joint, joint // 4, generator),
-            QuickGELU(),
-            linear(joint // 4, tokens * width, generator),
-        )
-
-    def forward(self) -> tuple[tuple[Tensor | None, ...], tuple[Tensor, ...]]:
-        """Return the text prompts of layers 1 to `layer`, and no vision prompts."""
-        deep = self.meta_net(self.frozen_text).view(-1, *self.ctx.shape)
-        return (self.ctx, *[None] * self.between, deep), ()
-
-
 @TRAINER_REGISTRY.register()
 class TCP(KgCoOp):
     """Trained like KgCoOp, with templates of its own."""
 
-    guidance_weight = 8.0  # fixed in TCP's code, whatever TRAINER.COOP.W says
+    guidance_weight = 8.0  # fixed in TCP's code
+    templates = TCP_TEMPLATES
+    training_only = ("PREC", "W", "ALPHA")  # its prompts are made of the template's features
 
     def build_clip(self, classnames: list[str], generator: torch.Generator) -> PromptedCLIP:
         options = self.options
@@ -58,17 +29,21 @@ class TCP(KgCoOp):
         words, context = self.initial_context(len(classnames), generator)
         frozen_text = frozen_text_features(self.backbone, classnames, self.frozen_templates())
         prompt_learner = ClassAwarePrompts(context, options.TCP_LAYER, frozen_text, generator)
-        template = f"{words} {TCP_ENDINGS.get(self.cfg.DATASET.NAME, '{}.')}"
+        template = f"{words} {self._ending()}"
         model = PromptedCLIP(self.backbone, prompt_learner.to(self.device), classnames, template)
         model.frozen_text = prompt_learner.frozen_text
+        model.templates = self.frozen_templates()
         return model
 
-    def frozen_templates(self) -> tuple[str, ...]:
-        return (template_for(self.cfg.DATASET.NAME, TCP_TEMPLATES),)
+    def _ending(self) -> str:
+        """Return what stands behind the context: the rest of a template that was given."""
+        if self.options.TEMPLATE:
+            return "{}" + self.options.TEMPLATE.partition("{}")[2]
+        return TCP_ENDINGS.get(self.cfg.DATASET.NAME, "{}.")
 
 
 def _check(class_specific: bool, layer: int, backbone: Backbone) -> None:
-    layers = backbone.model.transformer.layers
+    layers = len(backbone.text.blocks)
     if not 2 <= layer <= layers:
         raise ValueError(
             f"TRAINER.COOP.TCP_LAYER is {layer}: with this backbone it must be between 2 and "

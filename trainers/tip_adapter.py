@@ -27,7 +27,7 @@ def add_config(cfg: CfgNode) -> None:
     node.SEARCH_ALPHA = 10.0  # search up to here, on the validation draw; 0: no search
     node.SEARCH_BETA = 12.0
     node.AUGMENT_EPOCHS = 10  # augmentations that a key is the mean of
-    node.PREC = "fp32"  # fp32, amp, bf16, fp16
+    node.PREC = "auto"  # auto, fp32, tf32, amp, bf16, fp16
 
 
 class Cache(nn.Module):

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from yacs.config import CfgNode
 
-from prompting import PromptedCLIP, encode_image, encode_text, require_transformer
+from prompting import PromptedCLIP, encode_image, encode_text
+from prompting.backbone import require_openai
 from prompting.templates import DEFAULT_TEMPLATE
 from trainers.step_schedule import StepSchedule
 
@@ -23,7 +24,7 @@ def add_config(cfg: CfgNode) -> None:
     node = cfg.TRAINER.TWOSTAGE = CfgNode()
     node.FIRST_STAGE = 0.6  # share of the epochs that train the layer norms
     node.EPOCH_STEPS = 0  # steps of an epoch, per shot; 0: each image once
-    node.PREC = "fp32"  # fp32, amp, bf16, fp16
+    node.PREC = "auto"  # auto, fp32, tf32, amp, bf16, fp16
 
 
 class NormsAndClassifier(nn.Module):
@@ -91,7 +92,7 @@ class TwoStage(StepSchedule):
     pure_step = False  # it depends on the stage
 
     def build_clip(self, classnames: list[str], generator: torch.Generator) -> PromptedCLIP:
-        require_transformer(self.backbone)
+        require_openai(self.backbone, "TwoStage")
         learner = NormsAndClassifier(self.backbone.model, len(classnames))
         return TunedCLIP(self.backbone, learner, classnames, DEFAULT_TEMPLATE)
 

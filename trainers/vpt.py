@@ -14,7 +14,7 @@ def add_config(cfg: CfgNode) -> None:
     node.N_CTX_VISION = 2  # prompt tokens
     node.PROMPT_DEPTH_VISION = 1  # prompted layers
     node.CTX_INIT = "a photo of a"  # the words before the class name, which stay as they are
-    node.PREC = "fp32"  # fp32, amp, bf16, fp16 (MaPLe's own default is fp16)
+    node.PREC = "auto"  # auto, fp32, tf32, amp, bf16, fp16 (MaPLe's own default is fp16)
 
 
 @TRAINER_REGISTRY.register()

@@ -42,6 +42,9 @@ STYLE = {
 }
 
 
+Drawn = tuple[Drawing, str, str]  # with the protocol in whose section it goes, and a caption
+
+
 @dataclass(frozen=True)
 class Figure:
     """Hold a drawn figure.

@@ -52,7 +52,7 @@ def own(score: Score | None) -> Cell:
     """Write mean ± deviation (seeds), or that it is missing."""
     if score is None:
         return BLANK
-    found = len(score.by_seed)
+    found = score.count
     if score.mean is None:
         return Cell("missing", seeds=0, planned=score.planned, kind="missing")
     deviation = "" if score.std is None else f" ± {score.std:.2f}"

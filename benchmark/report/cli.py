@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmark import protocol as protocols
-from benchmark.report.cells import Cell, Table
-from benchmark.report.collect import Collected, collect, reported
+from benchmark.report.cells import BLANK, Cell, Table
+from benchmark.report.collect import FURTHER, Collected, collect, reported
 from benchmark.report.results import Results
 from benchmark.report.tables import tables
 from benchmark.report.text import FORMATS, write
@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if args.figures:
             draw(args.output, args.figures, args.seeds)
             return
-        verdicts = report(args.output, args.protocol, args.format, args.seeds)
+        verdicts = report(args.output, args.protocol, args.format, args.seeds, args.compare)
     except (ValueError, OSError) as error:
         print(f"benchmark.report: {error}", file=sys.stderr)
         sys.exit(2)
@@ -61,13 +61,20 @@ def _parser() -> argparse.ArgumentParser:
         help="draw these, and print their paths",
     )
     parser.add_argument(
+        "--compare", metavar="METHOD", help="add its paired differences to the others, with tests"
+    )
+    parser.add_argument(
         "--check", action="store_true", help="exit with 1 unless every table's verdict is inside"
     )
     return parser
 
 
 def report(
-    output: Path, names: Sequence[str], style: str, seeds: Sequence[int] = ()
+    output: Path,
+    names: Sequence[str],
+    style: str,
+    seeds: Sequence[int] = (),
+    compare: str | None = None,
 ) -> list[Verdict]:
     """Print a report, or write the page and print its path; return the verdict on each table.
 
@@ -76,9 +83,11 @@ def report(
         names: report these protocols, found or not; without names those of which there are runs.
         style: one of FORMATS.
         seeds: expected; without any the protocol's.
+        compare: add tables of this row minus the others of its protocol.
 
     Raises:
         FileNotFoundError: nothing to report.
+        ValueError: nothing to compare.
     """
     results = Results(output)
     if not names and not results.all and not results.logs:
@@ -87,6 +96,17 @@ def report(
         )
     found = gather(results, names, seeds)
     named = [(f"{c.protocol.name}{' (demo world)' * c.protocol.demo}", tables(c)) for c in found]
+    if compare:
+        from benchmark.report.significance import comparisons  # scipy takes a second to import
+
+        further = [comparisons(each, compare) for each in found]
+        if not any(further):
+            rows = dict.fromkeys(row for each in found for row in each.rows)
+            raise ValueError(
+                f"There is nothing to compare {compare} with: --compare takes a method that has "
+                f"results next to another's; rows are {', '.join(rows)}."
+            )
+        named = [(name, own + more) for (name, own), more in zip(named, further, strict=True)]
     other = None if names else other_runs(results)
     verdicts = [first.verdict for _, (first, *_) in named]
     named += [("other", [other])] if other else []
@@ -116,7 +136,10 @@ def draw(output: Path, names: Sequence[str], seeds: Sequence[int] = ()) -> None:
         drawn = draw_all(gather(results, protocol_names, seeds), folder, [name])
         if not drawn:
             needed = " or ".join(protocol_names)
-            raise ValueError(f"There is nothing to draw {name} from below {output}: run {needed}.")
+            raise ValueError(
+                f"There is nothing to draw {name} from below {output}: run {needed}; "
+                "docs/tables.md says how many data sets and methods a figure needs."
+            )
         print(*(folder / f"{figure.name}.png" for figure in drawn), sep="\n")
 
 
@@ -144,17 +167,25 @@ def gather(
 
 def other_runs(results: Results) -> Table | None:
     """Return a table of the runs that are of no protocol."""
-    lines = [
-        [
-            Cell(str(result.folder.relative_to(results.output))),
-            Cell(result.data["trainer"]),
-            Cell(result.data["dataset"]),
-            Cell(result.data["subsample"]),
-            Cell(str(result.data["shots"])),
-            Cell(str(result.data["seed"])),
-            Cell(f"{result.accuracy:.2f}", result.accuracy, kind="own", seeds=1, planned=1),
-        ]
-        for result in results.others
-    ]
+    lines = []
+    for result in results.others:
+        data = result.data
+        split = f" ({data['split']} split)" if data.get("split", "test") != "test" else ""
+        figures = [data.get(key) for key in ("accuracy", *FURTHER)]
+        lines.append(
+            [
+                Cell(str(result.folder.relative_to(results.output))),
+                Cell(data["trainer"]),
+                Cell(data["dataset"] + split),
+                Cell(data["subsample"]),
+                Cell(str(data["shots"])),
+                Cell(str(data["seed"])),
+                *(
+                    BLANK if f is None else Cell(f"{f:.2f}", f, kind="own", seeds=1, planned=1)
+                    for f in figures
+                ),
+            ]
+        )
     header = ["folder", "method", "data set", "classes", "shots", "seed", "accuracy"]
+    header += FURTHER.values()
     return Table("Runs of no protocol", header, lines) if lines else None

@@ -1,7 +1,7 @@
 """Bring together what was found of a protocol, and of other methods and seeds."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from benchmark.plan import Run, expand, fits
@@ -14,6 +14,8 @@ from trainers import requires_training
 Place = tuple[str, str, str, int]  # row, data set, classes, shots
 FROM_LOGS = " (logs)"  # after the name of a method that the original code base ran
 PAPER_BACKBONE = "ViT-B/16"
+# Further figures of a results.json (older ones lack them), and their names in a table.
+FURTHER = {"macro_f1": "macro-F1", "ece": "ECE", "adaptive_ece": "adaptive ECE"}
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,7 @@ class Collected:
         runs: every run and its result, None where it is missing.
         parameters: trainable ones, by row.
         deviating: settings that are not the protocol's, by row: key to (value found, protocol's).
+        further: for each of FURTHER what `scores` is for accuracy.
     """
 
     asked: Protocol
@@ -35,6 +38,7 @@ class Collected:
     runs: list[tuple[Run, Result | None]]
     parameters: Mapping[str, int]
     deviating: Mapping[str, Mapping[str, set[tuple[str, str]]]]
+    further: Mapping[str, Mapping[Place, Score]] = field(default_factory=dict)
 
     @property
     def rows(self) -> list[str]:
@@ -57,6 +61,9 @@ class Collected:
         return [(run, r) for run, r in self.runs if r and run.trains and run.row == label]
 
 
+Found = Mapping[str, Collected]  # by name, all on real data or all on the demo world
+
+
 def collect(protocol: Protocol, results: Results, seeds: Sequence[int] = ()) -> Collected:
     """Find a protocol's results, its own rows and those of other methods and seeds.
 
@@ -72,6 +79,7 @@ def collect(protocol: Protocol, results: Results, seeds: Sequence[int] = ()) -> 
     planned: dict[Place, int] = {}
     parameters: dict[str, int] = {}
     deviating: dict[str, dict[str, set[tuple[str, str]]]] = {}
+    further: dict[str, dict[Place, dict[int, float]]] = {}
     for run, result in runs:
         place = (run.row, run.dataset, run.classes, run.shots)
         planned[place] = planned.get(place, 0) + 1
@@ -79,13 +87,20 @@ def collect(protocol: Protocol, results: Results, seeds: Sequence[int] = ()) -> 
         if result is None:
             continue
         by_seed[run.seed] = result.accuracy
+        for name in [name for name in FURTHER if name in result.data]:
+            by_place = further.setdefault(name, {})
+            by_place.setdefault(place, {})[run.seed] = result.data[name]
         parameters.setdefault(run.row, result.data["trainable_parameters"])
         for key, (found, own) in deviations(run, result).items():
             of_row = deviating.setdefault(run.row, {})
             of_row.setdefault(key, set()).add((str(found), str(own)))
     scores = {place: score(by_seed, planned[place]) for place, by_seed in values.items()}
+    more = {
+        name: {place: score(by_place.get(place, {}), planned[place]) for place in scores}
+        for name, by_place in further.items()
+    }
     scores |= _from_logs(protocol, results)
-    return Collected(asked, protocol, scores, runs, parameters, deviating)
+    return Collected(asked, protocol, scores, runs, parameters, deviating, more)
 
 
 def _widen(protocol: Protocol, results: Results) -> Protocol:

@@ -1,10 +1,13 @@
 """Read training curves and up-projections of a run from its log.txt and its checkpoint."""
 
+import logging
 import re
 from pathlib import Path
 
-from dassl.utils import load_checkpoint
+from dassl.utils import latest_checkpoint, load_checkpoint
 from torch import Tensor
+
+logger = logging.getLogger(__name__)
 
 BATCH = re.compile(r"epoch \[(\d+)/\d+\] batch \[\d+/\d+\] (.*) lr ")
 VALUE = re.compile(r"(\w+) [-+.\deE]+ \(([-+.\deE]+)\)")  # name, last value, mean of the epoch
@@ -27,11 +30,12 @@ def loss_curves(folder: Path) -> dict[str, dict[int, float]]:
 def up_projection(folder: Path) -> Tensor | None:
     """Return |U| (J, T) of a run's shared up-projection U (J, T, r), the norm over the rank.
 
-    None for a run without one: of another method, or without a checkpoint.
+    None for a run without one: of another method, or without a checkpoint that can be read.
     """
-    names = sorted(folder.glob("*/checkpoint"))
-    if not names:
+    path = next(filter(None, map(latest_checkpoint, sorted(folder.glob("*/")))), None)
+    try:
+        up = load_checkpoint(path)["state_dict"].get("up") if path else None
+    except (ValueError, OSError, KeyError) as error:
+        logger.warning("Passed over %s: %s", path, error)
         return None
-    path = names[0].with_name(names[0].read_text(encoding="utf-8").split()[0])
-    up = load_checkpoint(path)["state_dict"].get("up") if path.exists() else None
     return None if up is None or up.ndim != 3 else up.float().norm(dim=-1)

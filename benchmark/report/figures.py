@@ -7,21 +7,22 @@ figure is drawn where there are runs for it, on real data or on the demo world.
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from statistics import fmean
 
 import torch
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator, NullFormatter, ScalarFormatter
+from matplotlib.ticker import LogFormatter, MaxNLocator, NullFormatter, ScalarFormatter
 
-from benchmark.report.canvas import INK, STYLE, Drawing, Figure, legend, looks, panels, write
-from benchmark.report.collect import Collected
+from benchmark.report.canvas import INK, STYLE, Drawn, Figure, legend, looks, panels, write
+from benchmark.report.collect import Collected, Found
 from benchmark.report.comparison import UNTRAINED, Row, averaged, entries_of, rows_of
+from benchmark.report.critical_difference import ranking
 from benchmark.report.curves import loss_curves, up_projection
+from benchmark.report.diagrams import OTHER, confusion, confusion_of, reliability, reliability_of
 from benchmark.report.metrics import Score
 from benchmark.report.published import AVERAGE, Key, parameters
-
-Found = Mapping[str, Collected]  # by name, all on real data or all on the demo world
-Drawn = tuple[Drawing, str, str]  # with the protocol in whose section it goes, and a caption
+from benchmark.report.results import Result
 
 PARAMETERS = {  # protocol of each panel of figure 1: what it shows, title, label
     "base2new": ((AVERAGE, "HM"), "Base-to-new", "HM of base and new accuracy (%)"),
@@ -29,13 +30,19 @@ PARAMETERS = {  # protocol of each panel of figure 1: what it shows, title, labe
 }
 
 
-def draw_all(found: Sequence[Collected], folder: Path, names: Sequence[str] = ()) -> list[Figure]:
+def draw_all(
+    found: Sequence[Collected],
+    folder: Path,
+    names: Sequence[str] = (),
+    others: Sequence[Result] = (),
+) -> list[Figure]:
     """Draw figures into FOLDER/<name>.png and .svg, on the demo world <name>_demo.
 
     Args:
         found: protocols with what was found of them.
         folder: of the files.
         names: of DRAWINGS; without any all that there are runs for.
+        others: results of no protocol, whose figures are called <name>_other.
     """
     figures = []
     with plt.rc_context(STYLE):
@@ -45,30 +52,47 @@ def draw_all(found: Sequence[Collected], folder: Path, names: Sequence[str] = ()
                 drawn = DRAWINGS[name][0](group)
                 if drawn:
                     figures.append(write(folder, name + "_demo" * demo, *drawn))
+        for name, draw in (("reliability", reliability_of), ("confusion", confusion_of)):
+            drawn = draw(others)
+            if drawn:
+                figures.append(write(folder, f"{name}_{OTHER}", *drawn))
     return figures
 
 
-def figure1_parameters(group: Found) -> Drawn | None:
-    """Draw accuracy against trainable parameters: base-to-new, and few-shot at 16 shots."""
+def trade_off(costs: Sequence[str], group: Found) -> Drawn | None:
+    """Draw accuracy against costs, of COSTS: base-to-new, and few-shot at 16 shots."""
     rows = {name: rows_of(group[name]) for name in PARAMETERS if name in group}
     rows = {name: own for name, own in rows.items() if _has_scores(own, [PARAMETERS[name][0]])}
-    if not rows:
+    trainings = [r.data for name in rows for run, r in group[name].runs if r and run.trains]
+    if not rows or (len(costs) > 1 and not trainings):
         return None
-    drawing, all_axes = panels(len(rows), 5.2, 4.2, columns=2)
-    for (name, own), axes in zip(rows.items(), all_axes, strict=True):
+    shown = [(name, cost) for name in rows for cost in costs]
+    drawing, all_axes = panels(len(shown), 5.2, 4.2, columns=max(len(costs), 2))
+    for (name, cost), axes in zip(shown, all_axes, strict=True):
         key, title, label = PARAMETERS[name]
-        axes.set(xscale="log", title=title, xlabel="trainable parameters", ylabel=label)
+        axes.set(xscale="log", title=title, xlabel=cost, ylabel=label, autoscalex_on=False)
         axes.margins(y=0.14)
-        _published_points(axes, group[name], key)
-        _own_points(axes, group[name], own, key)
+        if cost == costs[0]:
+            _published_points(axes, group[name], key)
+            room = 3
+        else:
+            room = 1.5
+            axes.xaxis.set(major_formatter=LogFormatter(), minor_formatter=LogFormatter())
+        _own_points(axes, group[name], rows[name], key, COSTS[cost])
         low, high = axes.dataLim.intervalx  # one point alone has no width
-        axes.set_xlim(*((low / 3, high * 3) if 0 < low <= high < float("inf") else (1e3, 1e7)))
+        some = 0 < low <= high < float("inf")
+        axes.set_xlim(*((low / room, high * room) if some else (1e3, 1e7)))
     legend(drawing, all_axes[0], columns=5)
     caption = (
-        "Accuracy against the number of trainable parameters; averages over the data sets. Filled: "
+        f"Accuracy against {', '.join(costs)}; averages over the data sets. Filled: "
         "our runs, bars: standard deviation over the seeds, dashed: nothing is trained. Hollow: "
         "published, at the published number of parameters."
     )
+    if len(costs) > 1:
+        devices = " and ".join(sorted({data["device"] for data in trainings}))
+        caption += (
+            f" Seconds and memory: means over the trainings that had a process each, on {devices}."
+        )
     return drawing, next(iter(rows)), caption
 
 
@@ -88,9 +112,29 @@ def _published_points(axes: Axes, found: Collected, key: Key) -> None:
             axes.annotate(method, point, (0, 5), **word)
 
 
-def _own_points(axes: Axes, found: Collected, rows: Sequence[Row], key: Key) -> None:
+def _measured(read: Callable, found: Collected, label: str) -> float | None:
+    """Return what a row's trainings took on average, of those that had a process each."""
+    values = [
+        read(result.data)
+        for run, result in found.runs
+        if run.trains and (run.row, run.shots) == (label, 16) and result
+        if "together" not in result.data
+    ]
+    return 0 if found.parameters.get(label) == 0 else fmean(values) if values else None
+
+
+COSTS: dict[str, Callable[[Collected, str], float | None]] = {  # of a row, by the axis' label
+    "trainable parameters": lambda found, label: found.parameters.get(label),
+    "seconds of training": partial(_measured, lambda data: data["seconds"]["training"]),
+    "peak memory of training (MB)": partial(_measured, lambda data: data["peak_memory_mb"]),
+}
+
+
+def _own_points(
+    axes: Axes, found: Collected, rows: Sequence[Row], key: Key, cost: Callable
+) -> None:
     for row, look in zip(rows, looks(), strict=False):
-        score, size = row.scores.get(key), found.parameters.get(row.label)
+        score, size = row.scores.get(key), cost(found, row.label)
         if score is None or score.mean is None or size is None:
             continue
         if size == 0:
@@ -204,7 +248,7 @@ def training_curves(group: Found) -> Drawn | None:
 
 # How each figure is drawn, and the protocols that it shows.
 DRAWINGS: dict[str, tuple[Callable[[Found], Drawn | None], tuple[str, ...]]] = {
-    "figure1_parameters": (figure1_parameters, tuple(PARAMETERS)),
+    "figure1_parameters": (partial(trade_off, list(COSTS)[:1]), tuple(PARAMETERS)),
     "figure3_up_projection": (figure3_up_projection, ("base2new",)),
     "figure4_few_shot": (partial(few_shot_curves, "few_shot"), ("few_shot",)),
     "figure5_few_shot_vit_b32": (
@@ -212,4 +256,8 @@ DRAWINGS: dict[str, tuple[Callable[[Found], Drawn | None], tuple[str, ...]]] = {
         ("few_shot_vit_b32",),
     ),
     "training_curves": (training_curves, ("base2new",)),
+    "efficiency": (partial(trade_off, list(COSTS)), tuple(PARAMETERS)),
+    "critical_difference": (partial(ranking, PARAMETERS), tuple(PARAMETERS)),
+    "reliability": (reliability, ("base2new",)),
+    "confusion": (confusion, ("base2new",)),
 }

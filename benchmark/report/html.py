@@ -21,6 +21,8 @@ from benchmark.report.results import Result, Results
 from benchmark.report.tables import GAP
 from experiment.config import CONFIGS
 
+LISTED = 10  # classes named for each run
+
 
 def write_page(
     folder: Path,
@@ -42,12 +44,12 @@ def write_page(
         lstrip_blocks=True,
     )
     environment.filters |= {"inline": inline, "config": config, "commit": _short_commit}
-    environment.filters |= {"short": short, "command": command}
+    environment.filters |= {"short": short, "command": command, "lowest": lowest}
     page = environment.get_template("page.html.j2").render(
         sections=[(each, tables) for each, (_, tables) in zip(found, named, strict=False)],
         other=[table for _, tables in named[len(found) :] for table in tables],
         results=results,
-        figures=draw_all(found, folder / "figures"),
+        figures=draw_all(found, folder / "figures", others=results.others),
         worlds={collected.protocol.demo for collected in found},
         missing=sum(result is None for each in found for _, result in each.runs),
         date=time.strftime("%Y-%m-%d"),
@@ -70,6 +72,12 @@ def inline(figure: Figure) -> str:
     svg = re.sub(r"font: ([^;\"]*?)'[^;\"]*", r"font: \1system-ui, sans-serif", svg)
     svg = re.sub(r'(\bid="|"#|url\(#)', rf"\1{figure.name}-", svg)
     return re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+
+
+def lowest(classes: Sequence[Mapping]) -> str:
+    """Return the classes that are recognised worst, with their accuracies."""
+    known = sorted((c for c in classes if c["images"]), key=lambda c: c["accuracy"])[:LISTED]
+    return ", ".join(f"{c['class']} {c['accuracy']:.1f}" for c in known)
 
 
 def command(run: Run) -> str:

@@ -6,7 +6,7 @@ an average is that of the averages. Deviations are those of the seeds' own figur
 
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -18,12 +18,19 @@ class Score:
         by_seed: each seed's own figure.
         planned: how many seeds there should be.
         parts: of an average, how many data sets were found, and how many there should be.
+        least: of an average or an HM, how many seeds each of its parts has at least.
     """
 
     mean: float | None
     by_seed: Mapping[int, float]
     planned: int
     parts: tuple[int, int] = (1, 1)
+    least: int | None = field(default=None, compare=False)
+
+    @property
+    def count(self) -> int:
+        """Return the number of seeds found; the parts of an average need not have the same ones."""
+        return len(self.by_seed) if self.least is None else self.least
 
     @property
     def std(self) -> float | None:
@@ -54,7 +61,8 @@ def harmonic(base: Score, new: Score) -> Score:
         return Score(None, {}, base.planned, base.parts)
     seeds = [seed for seed in base.by_seed if seed in new.by_seed]
     own = {seed: harmonic_mean(base.by_seed[seed], new.by_seed[seed]) for seed in seeds}
-    return Score(harmonic_mean(base.mean, new.mean), own, base.planned, base.parts)
+    least = min(base.count, new.count)
+    return Score(harmonic_mean(base.mean, new.mean), own, base.planned, base.parts, least)
 
 
 def average(scores: Sequence[Score]) -> Score:
@@ -65,4 +73,5 @@ def average(scores: Sequence[Score]) -> Score:
         return Score(None, {}, scores[0].planned if scores else 0, parts)
     seeds = [seed for seed in found[0].by_seed if all(seed in s.by_seed for s in found)]
     own = {seed: statistics.mean(s.by_seed[seed] for s in found) for seed in seeds}
-    return Score(statistics.mean(s.mean for s in found), own, found[0].planned, parts)
+    mean, least = statistics.mean(s.mean for s in found), min(s.count for s in found)
+    return Score(mean, own, found[0].planned, parts, least)

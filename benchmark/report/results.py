@@ -14,16 +14,25 @@ from benchmark.protocol import dataset_stems
 from benchmark.report.log_parser import read_logs
 from experiment.cli import expected
 from experiment.config import CONFIGS
-from experiment.run_state import ASIDE, differences, fingerprint
+from experiment.run_state import ASIDE, differences, fingerprint, read_results
 from trainers import requires_training
 
 logger = logging.getLogger(__name__)
 
-# Keys of results.json that the report reads; a file that lacks one is another program's.
-KEYS = {
-    *("trainer", "dataset", "subsample", "shots", "seed", "accuracy", "correct", "total"),
-    *("trainable_parameters", "device", "seconds", "peak_memory_mb", "commit", "command", "config"),
+NUMBER = (int, float)
+# What the report reads of results.json, and its types; a file that lacks one is another program's.
+KEYS: dict[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(("trainer", "dataset", "subsample", "device"), str),
+    **dict.fromkeys(("shots", "seed", "correct", "total", "trainable_parameters"), int),
+    **dict.fromkeys(("accuracy", "peak_memory_mb"), NUMBER),
+    **{"seconds": dict, "commit": (str, type(None)), "command": list, "config": dict},
 }
+# What older ones lack, and what the page has beside the accuracy.
+LATER: dict[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(("macro_f1", "ece", "adaptive_ece"), NUMBER),
+    **dict.fromkeys(("per_class", "bins", "adaptive_bins", "confusion"), list),
+}
+SECTIONS = {"config": ("DATASET", "TEST", "TRAINER", "SEED"), "seconds": ("training", "evaluation")}
 
 
 @dataclass(frozen=True)
@@ -89,15 +98,28 @@ def _find(output: Path) -> Iterator[Result]:
 def _read(path: Path) -> Mapping | None:
     """Return a results.json; a broken or foreign one is passed over with a warning."""
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-        lacking = KEYS - data.keys() if isinstance(data, dict) else KEYS
-        reason = f"it lacks {', '.join(sorted(lacking))}" if lacking else ""
+        data = read_results(path)
+        reason = _strange(data)
     except (OSError, ValueError) as error:
-        reason = f"it is no JSON ({error})"
+        reason = str(error).removeprefix(f"{path}: ")
     if reason:
         logger.warning("Passed over %s: %s.", path, reason)
         return None
     return data
+
+
+def _strange(data: Mapping) -> str:
+    """Return what is not as a run writes it, or nothing."""
+    lacking = KEYS.keys() - data.keys()
+    if lacking:
+        return f"it lacks {', '.join(sorted(lacking))}"
+    kinds = {**KEYS, **{key: kind for key, kind in LATER.items() if key in data}}
+    wrong = [key for key, kind in kinds.items() if not isinstance(data[key], kind)]
+    wrong += [k for k, parts in SECTIONS.items() if k not in wrong and not {*parts} <= {*data[k]}]
+    checkpoint = data.get("evaluated_checkpoint")
+    if checkpoint and not {"path", "epoch"} <= set(checkpoint):
+        wrong.append("evaluated_checkpoint")
+    return f"no run writes such a value of {', '.join(sorted(wrong))}" if wrong else ""
 
 
 def _is(result: Result, run: Run) -> bool:
@@ -122,8 +144,9 @@ def _is(result: Result, run: Run) -> bool:
 
 def _is_final(checkpoint: Mapping, config: Mapping) -> bool:
     """Return whether these are the prompts that a training ends with, not those of some epoch."""
-    best = Path(checkpoint["path"]).name == "model-best.pth.tar"
-    return best or checkpoint["epoch"] == config["OPTIM"]["MAX_EPOCH"]
+    if Path(checkpoint["path"]).name == "model-best.pth.tar":
+        return config["TEST"]["FINAL_MODEL"] == "best_val"
+    return checkpoint["epoch"] == config["OPTIM"]["MAX_EPOCH"]
 
 
 def deviations(run: Run, result: Result) -> dict[str, tuple]:

@@ -4,9 +4,10 @@ Our rows come first, each followed by its difference to the published row, then 
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from benchmark.report.cells import BLANK, Cell, Table, count, difference, own, published
-from benchmark.report.collect import Collected
+from benchmark.report.collect import FURTHER, Collected
 from benchmark.report.comparison import (
     WITHOUT,
     Row,
@@ -16,7 +17,7 @@ from benchmark.report.comparison import (
     named,
     rows_of,
 )
-from benchmark.report.published import AVERAGE, Key, entries, mismatches, parameters
+from benchmark.report.published import ACCURACY, AVERAGE, Key, entries, mismatches, parameters
 from benchmark.report.verdict import verdict
 
 GAP = "  minus"  # how the label of a line of differences begins
@@ -29,15 +30,34 @@ def tables(found: Collected) -> list[Table]:
     name = f"average over {many} data sets" if many > 1 else protocol.train.datasets[0]
     notes = [*_partial(rows, columns), *notes_of(found)]
     about = {"notes": notes, "sources": _sources(found), "verdict": verdict(found)}
+    further = _further(found, name, columns)
     if protocol.table == "transfer":
-        return [Table(protocol.title, *_by_dataset(found, rows, columns[0]), **about)]
+        return [Table(protocol.title, *_by_dataset(found, rows, columns[0]), **about), *further]
     made = [Table(f"{protocol.title}: {name}", *_averages(found, rows, columns), **about)]
     for column in columns if len(protocol.columns) > 1 else ():
         scores = [row.scores.get((AVERAGE, column)) for row in rows]
         if any(score is not None and score.mean is not None for score in scores):
             title = f"{protocol.title}: {named(column)} by data set"
             made.append(Table(title, *_by_dataset(found, rows, column)))
-    return made
+    return made + further
+
+
+def _further(found: Collected, name: str, columns: Sequence[str]) -> list[Table]:
+    """Return a table of macro-F1 and calibration errors, where results have them."""
+    shown = [column for column in columns if column != "HM"]  # of errors there is no HM
+    header, cells = ["method"], {}
+    for key, scores in found.further.items():
+        for column in shown:
+            header.append(f"{FURTHER[key]} {named(column)}".removesuffix(f" {ACCURACY}"))
+            for row in rows_of(replace(found, scores=scores)):
+                cells.setdefault(row.label, []).append(own(row.scores.get((AVERAGE, column))))
+    lines = [[Cell(label), *line] for label, line in cells.items()]
+    notes = [
+        "Percent. ECE is the expected calibration error of ten equally wide bins of confidence, "
+        "adaptive ECE that of ten bins with equally many images; lower is better."
+    ]
+    title = f"{found.protocol.title}, macro-F1 and calibration: {name}"
+    return [Table(title, header, lines, notes)] if lines else []
 
 
 def _averages(

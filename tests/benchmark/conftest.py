@@ -4,9 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from benchmark.plan import Run
 from experiment.cli import expected
+from prompting.metrics import evaluation_metrics
 
 TINY = """
 title: "Tiny"
@@ -35,8 +37,10 @@ def tiny_pairs(tiny_file) -> list[str]:
     return ["MODEL.BACKBONE.NAME", tiny_file, "DATALOADER.NUM_WORKERS", "0", "OPTIM.MAX_EPOCH", "1"]
 
 
-def write_result(output: Path, run: Run, accuracy: float, *pairs: str, folder: Path | None = None):
-    """Write a run's results.json below `output`, or into another folder."""
+def write_result(
+    output: Path, run: Run, accuracy: float, *pairs: str, folder: Path | None = None, **more
+):
+    """Write a run's results.json below `output`, or into another folder; `more` goes into it."""
     arguments = run.arguments("data", output, pairs)
     folder = folder or output / run.folder
     folder.mkdir(parents=True)
@@ -62,8 +66,20 @@ def write_result(output: Path, run: Run, accuracy: float, *pairs: str, folder: P
         "commit": None,
         "command": ["train.py", *arguments],
         "config": config,
+        **more,
     }
     (folder / "results.json").write_text(json.dumps(results))
+
+
+def further(*seen: tuple[int, int, float]) -> dict:
+    """Return what `evaluation_metrics` writes for labels, predictions and confidences."""
+    labels, predictions, confidences = (torch.tensor(column) for column in zip(*seen, strict=True))
+    return evaluation_metrics(labels, predictions, confidences, ["ant", "bee"])
+
+
+@pytest.fixture
+def metrics():
+    return further
 
 
 @pytest.fixture

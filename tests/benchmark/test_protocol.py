@@ -238,6 +238,7 @@ def test_what_a_protocol_does_not_have_is_refused(name, asked, message):
         (("table: base2new", "table: 1"), 'table is "1": choose base2new'),
         (("seeds: [1, 2]\n", ""), "lacks the key 'seeds'"),
         (("[caltech101]", "[caltech]"), "there is no configs/datasets/caltech.yaml"),
+        (("config:", "options: {OPTIM.LR: }\nconfig:"), "OPTIM.LR has no value"),
     ],
 )
 def test_a_wrong_protocol_says_what_is_wrong(tiny_protocol, change, message):

@@ -4,11 +4,11 @@ from pathlib import Path
 import pytest
 
 from benchmark import run
+from benchmark.calls import units
+from benchmark.failures import Outcome, record
 from benchmark.plan import expand
 from benchmark.protocol import load
 from benchmark.run import main, parse_args
-from benchmark.runner import _chains
-from benchmark.worker import Outcome
 
 
 def dry(capsys, *words):
@@ -90,9 +90,9 @@ def test_only_what_failed_is_retried(tmp_path):
     folders = [each.folder for each in expand(load("base2new")) if each.seed == 3][:2]
     other = expand(load("cross_dataset"))[0].folder  # of no protocol that is asked for
     outcomes = {tmp_path / f: Outcome(tmp_path / f, "failed", "why") for f in (*folders, other)}
-    run.record(tmp_path, outcomes)
+    record(tmp_path, outcomes.values())
     assert [each.folder for each, _ in run.plan(args)] == folders
-    run.record(tmp_path, {tmp_path / folders[0]: Outcome(tmp_path / folders[0], "finished")})
+    record(tmp_path, [Outcome(tmp_path / folders[0], "finished")])
     assert [each.folder for each, _ in run.plan(args)] == folders[1:]
 
 
@@ -122,5 +122,5 @@ def test_together_groups_the_seeds_of_what_can_go_together(capsys):
     home = Path("out/dtd/base/shots_16/MMLoP/base2new").resolve()
     groups = {(r.trainer, call.group) for r, call in together}
     assert groups == {("MMLoP", home), ("ProGrad", None), ("ZeroshotCLIP", None)}
-    sizes = [len(chain) for chain in _chains([call for _, call in together])]
+    sizes = [len(unit) for unit in units([call for _, call in together])]
     assert sorted(sizes) == [2, 2, 2, 2, 6]  # three seeds of MMLoP with their tests are one

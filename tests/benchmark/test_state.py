@@ -30,8 +30,11 @@ def test_what_figures_depend_on_does(arguments, pair):
 
 
 def test_another_method_s_keys_do_not_count(arguments):
-    more = ["TRAINER.IVLP.N_CTX_TEXT", "3"]
-    assert fingerprint(expected([*arguments, *more])) == fingerprint(expected(arguments))
+    """Records of older versions hold the nodes of all methods."""
+    config = yaml.safe_load(expected(arguments).dump())
+    before = fingerprint(config)
+    config["TRAINER"]["IVLP"] = {"N_CTX_TEXT": 3}
+    assert fingerprint(config) == before
 
 
 def test_a_record_of_an_older_version_lacks_keys_that_have_their_defaults(arguments):
@@ -63,6 +66,25 @@ def test_what_a_folder_holds(tmp_path, arguments):
     (folder / "results.json").write_text(json.dumps(record))
     assert examine(folder, config).kind == "finished"
     assert examine(folder, other).kind == "changed"
+
+
+@pytest.mark.parametrize("text", ["", "{", "{}", "[]", '"a"', '{"config": {"OPTIM": 3}}', "\xff"])
+def test_results_of_somebody_else_are_another_run_s(tmp_path, arguments, text):
+    """Neither finished, nor a traceback: the runner refuses the folder, or sets it aside."""
+    (tmp_path / "results.json").write_bytes(text.encode("latin-1"))
+    state = examine(tmp_path, expected(arguments))
+    assert (
+        state.kind == "changed" and "what lies there is no run that can be read" in state.differing
+    )
+
+
+def test_a_checkpoint_without_its_configuration_is_another_run_s(tmp_path, arguments):
+    (tmp_path / "prompt_learner").mkdir()
+    (tmp_path / "prompt_learner" / "checkpoint").write_text("model.pth.tar-1\n")
+    (tmp_path / "prompt_learner" / "model.pth.tar-1").touch()
+    assert examine(tmp_path, expected(arguments)).kind == "changed"
+    (tmp_path / "config.yaml").write_text("- a\n")
+    assert examine(tmp_path, expected(arguments)).kind == "changed"
 
 
 def test_clearing_keeps_the_log(tmp_path):

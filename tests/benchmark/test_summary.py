@@ -5,8 +5,8 @@ import pytest
 from dassl.data.datasets import DATASET_REGISTRY
 
 from benchmark import run
+from benchmark.failures import Outcome
 from benchmark.summary import findings
-from benchmark.worker import Outcome
 from benchmark.workload import COUNTED, TEST_IMAGES, size, workload
 from experiment.cli import expected
 

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from dassl.config import get_cfg_default
+from dassl.engine import TRAINER_REGISTRY
 
 train = runpy.run_path("train.py")
 
@@ -21,7 +22,8 @@ def merge(path: Path) -> None:
         cfg.merge_from_file(str(path))
         return
     flag = "--dataset-config-file" if path.parent.name == "datasets" else "--config-file"
-    train["setup_cfg"](train["parse_args"]([flag, str(path), "--trainer", "MMLoP"]))
+    method = path.parent.name if path.parent.name in TRAINER_REGISTRY else "MMLoP"
+    train["setup_cfg"](train["parse_args"]([flag, str(path), "--trainer", method]))
 
 
 for name in sys.argv[1:]:

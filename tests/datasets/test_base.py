@@ -132,9 +132,11 @@ def test_subsample_refused(world):
 
 
 def test_new_half_of_one_class_refused(tmp_path):
-    write_world(tmp_path, make_split(classes=["ant"]))
     with pytest.raises(ValueError, match="'new', but there is only the class"):
-        build(tmp_path, subsample="new")
+        subsample_classes([Rendered(0, "ant", "")], subsample="new")
+    write_world(tmp_path, make_split(classes=["ant"]))
+    with pytest.raises(ValueError, match="there is only the class 'ant', expected at least two"):
+        build(tmp_path)
 
 
 def test_missing_folders_and_files(world):
@@ -157,7 +159,9 @@ def test_missing_folders_and_files(world):
 def test_missing_image(world, name):
     image = world / "tiny" / "images" / "emu" / f"{name}_0.png"
     image.unlink()
-    with pytest.raises(FileNotFoundError, match=f"1 of .* {name} images .* {image}; unpack"):
+    with pytest.raises(
+        FileNotFoundError, match=f"1 of .* {name} images .* {image}; put the images"
+    ):
         build(world, shots=-1)
 
 
@@ -174,7 +178,10 @@ def test_long_splits_are_looked_at_evenly(world, monkeypatch):
     [
         ('{"train": [', "must be a JSON object with the lists train, val and test"),
         ("[]", "must be a JSON object with the lists train, val and test"),
-        ('{"train": [], "test": []}', r"train, val and test, got KeyError\('val'\)"),
+        ('{"train": [], "val": []}', "the lists train, val and test .val may be missing., got"),
+        ('{"train": [], "test": 5}', "the lists train, val and test .val may be missing., got"),
+        ('{"val": [], "dev": [], "test": []}', "the lists train, val and test .*'dev'"),
+        ("[" * 100000, "must be a JSON object with the lists train, val and test"),
     ],
 )
 def test_broken_split_file(world, text, message):
@@ -207,11 +214,85 @@ def test_split_entry_refused(world, entry, message):
         build(world)
 
 
-@pytest.mark.parametrize("name", SIZES)
-def test_empty_split_refused(tmp_path, name):
-    write_world(tmp_path, make_split() | {name: []})
-    with pytest.raises(ValueError, match=f"the {name} split is empty"):
+def test_an_empty_test_split_is_refused(tmp_path):
+    write_world(tmp_path, make_split() | {"test": []})
+    with pytest.raises(ValueError, match="the test split is empty"):
         build(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["val", "validation", "Valid", "dev", "none"])
+def test_val_may_be_empty_or_missing_or_called_otherwise(tmp_path, name):
+    split = make_split()
+    val = split.pop("val")
+    dataset = build(write_world(tmp_path / "a", split | {name: []}))
+    assert (dataset.val, len(dataset.train_x), dataset.test_only) == (None, 10, False)
+    if name != "none":
+        dataset = build(write_world(tmp_path / "b", split | {name: val}))
+        assert triples(dataset.val) == reference_draw(split | {"val": val}, 2, 1)[1]
+
+
+@pytest.mark.parametrize("change", [{"train": []}, {"train": [], "val": []}])
+def test_test_images_alone_are_read_for_evaluation(tmp_path, change):
+    dataset = build(write_world(tmp_path, make_split() | change), subsample="base")
+    assert dataset.test_only and dataset.classnames == ["ant", "bee", "cat"]
+    assert triples(dataset.test) == [e for e in map(tuple, make_split()["test"]) if e[1] < 3]
+
+
+@pytest.mark.parametrize(
+    "entry, message",
+    [
+        (["ant/train_0.png", 0, "ant"], "train_0.png is listed twice, in train and in test; expec"),
+        (["ant/val_0.png", 0, "ant"], "val_0.png is listed twice, in val and in test"),
+        (["ant/test_0.png", 0, "ant"], "test_0.png is listed twice, in test and in test"),
+        (["./ant//train_0.png", 0, "ant"], "train_0.png is listed twice, in train and in test"),
+        (["ant/a\nb.png", 0, "ant"], "must be UTF-8 without control characters"),
+        (["ant/caf\udce9.png", 0, "ant"], "must be UTF-8 without control characters"),
+    ],
+)
+def test_test_entry_refused(world, entry, message):
+    split = make_split()
+    split["test"].append(entry)
+    (world / "tiny" / "split_tiny.json").write_text(json.dumps(split))
+    with pytest.raises(ValueError, match=message):
+        build(world)
+
+
+@pytest.mark.parametrize(
+    "names, message",
+    [
+        (["ant", "Ant"], "the class names 'ant' and 'Ant' are the same text for CLIP"),
+        (["ant", "_"], "the class name '_' has 0 tokens"),
+    ],
+)
+def test_names_that_clip_cannot_tell_apart_are_refused(tmp_path, names, message):
+    write_world(tmp_path, make_split(classes=names))
+    with pytest.raises(ValueError, match=f"Tiny .split_tiny.json.: {message}"):
+        build(tmp_path)
+
+
+def test_a_split_file_may_be_in_another_encoding(world):
+    path = world / "tiny" / "split_tiny.json"
+    text = path.read_text()
+    for encoding in ("utf-8-sig", "utf-16"):
+        path.write_bytes(text.encode(encoding))
+        assert triples(build(world, shots=-1).test) == [tuple(e) for e in make_split()["test"]]
+    path.write_bytes(text.replace('"ant"]', '"\u00e9"]').encode("latin-1"))
+    with pytest.raises(
+        ValueError, match="split_tiny.json must be text in UTF-8, got the byte 0xe9"
+    ):
+        build(world)
+
+
+def test_the_classes_are_logged(world, tmp_path, notes):
+    build(world, subsample="base")
+    assert "3 classes: ant, bee, cat" in notes.messages
+    many = [f"kind {i:02d}" for i in range(30)]
+    build(write_world(tmp_path / "many", make_split(classes=many)))
+    assert notes.messages[-1] == f"30 classes: {', '.join(many[:11])}, ..., kind 29"
+    assert "only one class" not in notes.text
+    write_world(tmp_path / "two", make_split(classes=["ant", "bee"]))
+    build(tmp_path / "two", subsample="new")
+    assert "There is only one class, so every answer is right" in notes.messages
 
 
 @pytest.mark.parametrize("name", ["val", "test"])

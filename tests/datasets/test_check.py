@@ -1,6 +1,8 @@
 """Test `python -m datasets check` on an empty root, a half-filled one and a full one."""
 
 import json
+import os
+import re
 import shutil
 
 import pytest
@@ -131,9 +133,12 @@ def test_deep_finds_images_that_cannot_be_read(full, capsys):
     assert main(["check", "--root", str(full), "EuroSAT", "--deep"]) == 1
     table = capsys.readouterr().out
     assert rows(table)["EuroSAT"]["verdict"] == "broken"
-    assert "2 images cannot be read: unpack or download them again" in table
-    assert all(path in table for path in bad)
-    assert sorted(look(capsys, "--root", full, "EuroSAT", "--deep")[1]["EuroSAT"]["bad"]) == bad
+    assert "2 images cannot be read" in table
+    for path in bad:
+        assert f"Cannot read the image {path} (" in table
+        assert "unpack or download it again" in table.partition(path)[2].splitlines()[0]
+    report = look(capsys, "--root", full, "EuroSAT", "--deep")[1]["EuroSAT"]
+    assert sorted(report["bad"]) == sorted(report["why"]) == bad
 
 
 def test_long_lists_are_cut_in_the_table_alone(full, capsys):
@@ -155,6 +160,124 @@ def test_own_images(tmp_path, lay, capsys):
     assert status == 1 and "cat holds none" in reports["ImageFolder"]["todo"]
 
 
+@pytest.fixture
+def own(tmp_path, lay):
+    """Lay out own images whose folders say nothing, a file of their names and a split file."""
+    lay(tmp_path, [f"{name}/{i}.jpg" for name in ("images", "masks") for i in range(4)])
+    (tmp_path / "names.txt").write_text("images photo\nmasks drawing\n")
+    names = ("images", 0, "photo"), ("masks", 1, "drawing")
+    split = {"train": [[f"{f}/0.jpg", y, name] for f, y, name in names], "val": [],
+             "test": [[f"{f}/1.jpg", y, name] for f, y, name in names]}  # fmt: skip
+    (tmp_path / "split.json").write_text(json.dumps(split))
+    return tmp_path
+
+
+NAMES_KEY, SPLIT_KEY = "DATASET.IMAGE_FOLDER.CLASSNAMES", "DATASET.IMAGE_FOLDER.SPLIT_FILE"
+
+
+def test_key_value_pairs_are_those_of_the_run(own, capsys):
+    status = main(["check", "--root", str(own), "ImageFolder", "--json"])
+    assert status == 1 and "container" in json.loads(capsys.readouterr().out)[0]["todo"]
+    for pairs, images in (
+        ((NAMES_KEY, "names.txt"), 8),
+        ((SPLIT_KEY, "split.json"), 4),
+        ((SPLIT_KEY, str(own / "split.json"), NAMES_KEY, "names.txt"), 4),
+    ):
+        words = ["check", "--root", str(own), "ImageFolder", "--deep", "--json", *pairs]
+        assert main(words) == 0
+        (report,) = json.loads(capsys.readouterr().out)
+        assert (report["verdict"], report["images"], report["classes"]) == ("ready", images, 2)
+        assert report["notes"] == ["the classes are photo, drawing"]
+    (own / "masks" / "0.jpg").unlink()
+    assert main(["check", "--root", str(own), "ImageFolder", SPLIT_KEY, "split.json"]) == 1
+    said = capsys.readouterr().out
+    assert (
+        f"found 3 of 2, the first missing is {own}/masks/0.jpg: add these images, or take" in said
+    )
+    assert "unpack" not in said and "CoOp" not in said
+
+
+def test_the_yaml_of_the_run_s_data_set(own, capsys):
+    keys = 'NAME: "ImageFolder"\n  IMAGE_FOLDER:\n    CLASSNAMES: "names.txt"'
+    (own / "own.yaml").write_text(
+        f"DATASET:\n  {keys}\nTRAINER:\n  ZSCLIP:\n    TEMPLATE: a {{}}\n"
+    )
+    config = ["--dataset-config-file", str(own / "own.yaml")]
+    assert main(["check", "--root", str(own), *config]) == 0
+    assert "ImageFolder: the classes are photo, drawing" in capsys.readouterr().out
+    assert main(["check", "--root", str(own), *config, SPLIT_KEY, "split.json"]) == 0
+    assert main(["check", "--root", str(own), *config, NAMES_KEY, ""]) == 1
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["DATASET.IMAGE_FOLDER.SPLIT"], "has no value"),
+        (
+            ["DATASET.IMAGE_FOLDER.SPLIT", "a"],
+            "unknown key DATASET.IMAGE_FOLDER.SPLIT: check takes",
+        ),
+        (["DATASET.NAME.X", "a"], "unknown key DATASET.NAME.X"),
+        (["TRAINER.MMLOP.RANK", "1"], "unknown key TRAINER.MMLOP.RANK"),
+        (["DATASET.NUM_SHOTS", "many"], "Type mismatch"),
+        ([SPLIT_KEY, "split.json", "--deep-er"], "unrecognized argument --deep-er"),
+        (["--dataset-config-file", "nowhere.yaml"], "No such file"),
+        (
+            ["--dataset-config-file", "{}/names.txt"],
+            "names.txt must be YAML with a section DATASET",
+        ),
+        (["--dataset-config-file", "{}/bad.yaml"], "bad.yaml must be YAML with a section DATASET"),
+        (["--dataset-config-file", "{}/other.yaml"], "other.yaml must be YAML with .*OLD_KEY"),
+    ],
+)
+def test_wrong_pairs_and_files(own, capsys, words, message):
+    (own / "bad.yaml").write_text("DATASET: [")
+    (own / "other.yaml").write_text("DATASET:\n  OLD_KEY: 1\n")
+    with pytest.raises(SystemExit) as stop:
+        main(["check", "--root", str(own), *[word.format(own) for word in words]])
+    assert stop.value.code == 2
+    assert re.search(message, capsys.readouterr().err)
+
+
+def test_what_cannot_be_opened_is_no_traceback(own, full, capsys, monkeypatch):
+    """Folders without permission, links in circles, files where folders belong."""
+    scandir = os.scandir
+
+    def refuse(folder):
+        if str(folder).endswith(("masks", "val")):
+            raise PermissionError(13, "Permission denied", str(folder))
+        return scandir(folder)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "scandir", refuse)
+        for name, root in (("ImageFolder", own), ("ImageNet", full)):
+            status, reports = look(capsys, "--root", root, name)
+            assert status == 1 and reports[name]["verdict"] == "broken"
+            assert "Permission denied" in reports[name]["todo"]
+    os.symlink("..", own / "images" / "loop")
+    os.symlink("self", own / "self")
+    for folder in ("oxford_pets", "food-101/images", "imagenet/images/val", "eurosat"):
+        shutil.rmtree(full / folder)
+        (full / folder).write_text("a file")
+    (full / "ucf101" / "split_zhou_UCF101.json").unlink()
+    (full / "ucf101" / "split_zhou_UCF101.json").mkdir()
+    (full / "sun397" / "split_zhou_SUN397.json").write_bytes(b"\xff\xfe\x00")
+    status, reports = look(capsys, "--root", full)
+    assert status == 1 and look(capsys, "--root", own, "ImageFolder")[0] == 1
+    verdicts = {name: r["verdict"] for name, r in reports.items() if r["verdict"] != "ready"}
+    assert verdicts == {
+        "OxfordPets": "absent", "Food101": "incomplete", "ImageNet": "incomplete",
+        "EuroSAT": "absent", "UCF101": "incomplete", "SUN397": "broken",
+    }  # fmt: skip
+
+
+def test_a_path_that_is_no_utf_8_can_be_printed(own, capsys):
+    path = os.path.join(os.fsencode(own), b"caf\xe9")
+    os.mkdir(path)
+    assert main(["check", "--root", str(own), "ImageFolder"]) == 1
+    assert "\\udce9 holds none" in capsys.readouterr().out
+
+
 def test_nothing_is_written_and_the_log_is_as_before(full, capsys):
     before = sorted(full.rglob("*"))
     main(["check", "--root", str(full)])
@@ -172,9 +295,15 @@ def test_nothing_is_written_and_the_log_is_as_before(full, capsys):
         (["check"], "the following arguments are required: --root"),
         (["prepare", "--root", "{}"], "required: NAME"),
         (["prepare", "--root", "{}", "ImageFolder"], "Unknown data set 'ImageFolder'"),
+        (["prepare", "--root", "{}/a_file", "EuroSAT"], "File exists"),
+        (
+            ["prepare", "--root", "{}", "EuroSAT", "DATASET.NAME", "a"],
+            "Unknown data set 'DATASET.N",
+        ),
     ],
 )
 def test_wrong_calls(words, message, tmp_path, capsys):
+    (tmp_path / "a_file").write_text("")
     with pytest.raises(SystemExit) as stop:
         main([word.format(tmp_path) for word in words])
     assert stop.value.code == 2

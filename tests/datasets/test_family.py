@@ -150,6 +150,15 @@ def test_imagenet_validates_on_its_test_set(miniature, load):
     assert dataset.test[0].impath.startswith(str(world.folder / "images" / "val"))
 
 
+def test_imagenet_without_its_training_images_is_for_evaluation(miniature, load):
+    world = miniature("ImageNet")
+    assert not load("ImageNet", world.root).test_only
+    shutil.rmtree(world.folder / "images" / "train")
+    dataset = load("ImageNet", world.root, "DATASET.NUM_SHOTS", "1")
+    assert dataset.test_only and sizes(dataset) == [24, 24, 24]
+    assert dataset.classnames == world.names
+
+
 @pytest.mark.parametrize("name", ["ImageNet", "ImageNetV2", "ImageNetSketch", "ImageNetA"])
 def test_order_does_not_depend_on_the_file_system(name, miniature, monkeypatch, load):
     world = miniature(name)

@@ -1,15 +1,21 @@
 """Test your own images: splits, names, refusals; and run the page of the docs as written."""
 
 import json
+import os
 import re
 import shlex
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 import yaml
+from PIL import Image
 
 from datasets.__main__ import main as datasets_main
 from experiment import cli
+from experiment.config import defaults, flatten
+from trainers.base import PromptTrainer
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "own-images.md"
@@ -119,16 +125,25 @@ def test_a_split_file(root, load):
 @pytest.mark.parametrize(
     "line, message",
     [
-        ("", r"1 missing \[\], 1 others|same 3 classes, got 4|4 classes"),
+        ("", "names.txt has no line for 1 of the 4 class folders in .*own, dog: add lines"),
         ("dog", "line 4: expected .*folder class name.*, got 'dog'"),
         ("dog cat", r"class 'cat' has two labels, 2 and 3"),
         ("ant dog", "folder ant has two class names, 'ant' and 'dog'"),
-        ("fox fox", r"1 missing \['dog'\]|1 others \['dog'\]"),
+        ("\x00", "names.txt must be text in UTF-8, it holds zero bytes"),
+        ("fox fox", "names.txt has no line for 1 of the 4 class folders in .*own, dog: add lines"),
     ],
 )
 def test_names_refused(root, load, line, message):
     (root / "names.txt").write_text(f"ant ant\nbee bee\ncat cat\n{line}\n")
     with pytest.raises(ValueError, match=message):
+        load("ImageFolder", root, "DATASET.IMAGE_FOLDER.CLASSNAMES", "names.txt")
+
+
+def test_an_empty_file_of_names_is_refused(root, load):
+    (root / "names.txt").write_text("\n \n")
+    with pytest.raises(
+        ValueError, match='names.txt is empty: expected lines of "folder class name"'
+    ):
         load("ImageFolder", root, "DATASET.IMAGE_FOLDER.CLASSNAMES", "names.txt")
 
 
@@ -144,7 +159,7 @@ def test_refusals(root, parts, load, tmp_path, lay):
     with pytest.raises(ValueError, match="'eel' has 2 images, a random split needs at least 3"):
         load("ImageFolder", root)
     lay(parts, ["fox/1.png"])
-    with pytest.raises(ValueError, match=r"expected only val next to them, got \['fox'\]"):
+    with pytest.raises(ValueError, match="expected no others next to them, got fox: move"):
         load("ImageFolder", parts)
     (parts / "fox").rename(parts / "test" / "fox")
     with pytest.raises(ValueError, match=r"parts/test .* 0 missing \[\], 1 others \['fox'\]"):
@@ -153,6 +168,218 @@ def test_refusals(root, parts, load, tmp_path, lay):
     empty.mkdir()
     with pytest.raises(ValueError, match="must hold one folder per class"):
         load("ImageFolder", empty)
+
+
+# Habits and accidents
+
+
+def split_pairs(root, **parts):
+    (root / "mine.json").write_text(json.dumps(parts))
+    return "DATASET.IMAGE_FOLDER.SPLIT_FILE", "mine.json"
+
+
+def entries(number, names=CLASSES):
+    return [[f"{name}/{number}.png", y, name] for y, name in enumerate(names)]
+
+
+def test_a_split_file_without_validation_images(root, load):
+    for val in ({"val": []}, {}):
+        pairs = split_pairs(root, train=entries(0), test=entries(1), **val)
+        assert sizes(load("ImageFolder", root, *pairs, "DATASET.NUM_SHOTS", "1")) == [4, None, 4]
+
+
+def test_a_split_file_with_one_class(root, load):
+    pairs = split_pairs(root, train=entries(0, ["ant"]), test=entries(1, ["ant"]))
+    with pytest.raises(ValueError, match="there is only the class 'ant', expected at least two"):
+        load("ImageFolder", root, *pairs)
+
+
+def test_a_split_file_with_class_folders_at_any_depth(root, load, lay):
+    lay(root, [f"{part}/{name}/0.png" for part in ("a", "b") for name in CLASSES])
+    (root / "names.txt").write_text("".join(f"{name} {name}\n" for name in (*CLASSES, "eel")))
+    parts = {part: [[f"{top}/{name}/0.png", y, name] for y, name in enumerate(CLASSES)]
+             for part, top in (("train", "a"), ("test", "b"))}  # fmt: skip
+    pairs = split_pairs(root, **parts), ("DATASET.IMAGE_FOLDER.CLASSNAMES", "names.txt")
+    assert sizes(load("ImageFolder", root, *pairs[0], *pairs[1])) == [4, None, 4]
+
+
+def test_folders_that_are_numbers_get_a_word_about_names(tmp_path, lay, load, notes):
+    lay(tmp_path, [f"n0144076{c}/{i}.png" for c in (4, 5) for i in range(3)])
+    assert load("ImageFolder", tmp_path).classnames == ["n01440764", "n01440765"]
+    assert "the class folders are numbers (n01440764), which say little to CLIP" in notes.text
+    (tmp_path / "names.txt").write_text("n01440764 tench\nn01440765 goldfish\n")
+    notes.clear()
+    pairs = ("DATASET.IMAGE_FOLDER.CLASSNAMES", "names.txt")
+    assert load("ImageFolder", tmp_path, *pairs).classnames == ["tench", "goldfish"]
+    assert "numbers" not in notes.text
+
+
+def test_a_split_file_in_another_unicode_form(tmp_path, lay, load):
+    """As a Mac writes names, and as others do."""
+    composed, apart = "caf\u00e9", "cafe\u0301"
+    for disk, listed in ((apart, composed), (composed, apart)):
+        root = tmp_path / ascii(disk)
+        lay(root, [f"{name}/{disk} {i}.png" for name in (disk, "bee") for i in range(2)])
+        parts = {
+            part: [[f"{name}/{listed} {i}.png", y, name] for y, name in enumerate((listed, "bee"))]
+            for i, part in enumerate(("train", "test"))
+        }
+        dataset = load("ImageFolder", root, *split_pairs(root, **parts))
+        assert dataset.classnames == [composed, "bee"]
+        assert dataset.test[0].impath == str(root / disk / f"{disk} 1.png")
+    parts["test"][0][0] = f"{listed}/{listed} 7.png"
+    with pytest.raises(FileNotFoundError, match="1 of 2 test images looked for do not exist"):
+        load("ImageFolder", root, *split_pairs(root, **parts))
+
+
+def test_more_names_than_folders(root, load, notes):
+    lines = [*(f"{name} big {name}" for name in CLASSES), "eel big eel", "fox big fox"]
+    (root / "names.txt").write_text("\n".join(lines))
+    pairs = ("DATASET.IMAGE_FOLDER.CLASSNAMES", "names.txt")
+    assert load("ImageFolder", root, *pairs).classnames == [f"big {name}" for name in CLASSES]
+    wanted = (
+        "names.txt names 2 classes that have no folder, and are no classes of this run: eel, fox"
+    )
+    assert wanted in notes.text
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_names_in_another_encoding(root, load, encoding):
+    lines = [f"{name} caf\u00e9 {name}" for name in CLASSES]
+    (root / "names.txt").write_bytes("\r\n".join(lines).encode(encoding))
+    pairs = ("DATASET.IMAGE_FOLDER.CLASSNAMES", "names.txt")
+    assert load("ImageFolder", root, *pairs).classnames == [line[4:] for line in lines]
+    (root / "names.txt").write_bytes("\n".join(lines).encode("latin-1"))
+    with pytest.raises(
+        ValueError, match="names.txt must be text in UTF-8, got the byte 0xe9 in li"
+    ):
+        load("ImageFolder", root, *pairs)
+
+
+def test_files_that_are_passed_over_are_counted(root, load, lay, notes):
+    load("ImageFolder", root)
+    assert "passed over" not in notes.text
+    for name in ("ant/a.jfif", "ant/b.JFIF", "bee/deep/c", "cat/d.heic", "names.csv"):
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).write_bytes(b"")
+    lay(root, ["loose.png"])
+    dataset = load("ImageFolder", root)
+    assert sizes(dataset) == [20, 8, 12]
+    kinds = "1 .heic, 1 image outside of class folders, 1 without suffix, 2 .jfif"
+    assert f"5 files are passed over ({kinds}); names of images end in .jpg, .jpeg" in notes.text
+
+
+@pytest.mark.parametrize(
+    "name", [b"ant/caf\xe9.png", b"caf\xe9/0.png", b"ant/a\nb.png", b"a\tnt/0.png"]
+)
+def test_names_that_cannot_be_written_are_found_at_once(root, load, name):
+    path = os.path.join(os.fsencode(root), name)
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    os.link(root / "ant" / "0.png", path)
+    with pytest.raises(ValueError, match="must be UTF-8 without control characters") as error:
+        load("ImageFolder", root)
+    assert ascii(os.fsdecode(name)).strip("'") in str(error.value)
+
+
+UNREADABLE = {
+    "float.tif": lambda path: Image.fromarray(np.ones((2, 2), np.float32)).save(path),
+    "whole.tif": lambda path: Image.fromarray(np.ones((2, 2), np.int32)).save(path),
+    "empty.png": lambda path: path.write_bytes(b""),
+    "page.png": lambda path: path.write_bytes(b"<html>"),
+}
+
+
+@pytest.mark.parametrize("name", UNREADABLE)
+def test_an_image_that_cannot_be_read_is_found_before_the_run(root, load, name, capsys):
+    path = root / "bee" / name
+    UNREADABLE[name](path)
+    with pytest.raises(OSError, match=f"Cannot read the image {path}") as error:
+        load("ImageFolder", root)
+    assert "DATASETS.md" not in str(error.value)
+    for deep in ([], ["--deep"]):
+        assert datasets_main(["check", "--root", str(root), "ImageFolder", *deep]) == 1
+        said = capsys.readouterr().out
+        assert "broken" in said and str(error.value).partition(". To check")[0] in said
+
+
+def test_advice_is_about_own_images(root, load, parts):
+    pairs = split_pairs(root, train=entries(0), test=entries(99))
+    said = []
+    for given in (pairs, ("DATASET.IMAGE_FOLDER.SPLIT_FILE", "nowhere.json")):
+        with pytest.raises(FileNotFoundError) as error:
+            load("ImageFolder", root, *given)
+        said.append(str(error.value))
+    advice = f"check --root {root} ImageFolder --deep {' '.join(pairs)}"
+    assert advice in said[0]
+    (root / "mine.json").write_text("[]")
+    with pytest.raises(ValueError) as error:
+        load("ImageFolder", root, *pairs)
+    for text in (*said, str(error.value)):
+        assert "docs/own-images.md" in text and "CoOp" not in text and "get it again" not in text
+
+
+# Runs
+
+
+@pytest.fixture
+def own_run(run, tmp_path, lay, capsys):
+    """Run train.py on own images; returns results.json, or the status and what was said."""
+    config = str(ROOT / "configs" / "datasets" / "image_folder.yaml")
+
+    def call(trainer, name, *arguments, root, **flags):
+        flags = {"root": str(root), "dataset_config_file": config, **flags}
+        try:
+            return run(trainer, name, *arguments, **flags)
+        except SystemExit as end:
+            return end.code, capsys.readouterr().err.splitlines()[-1]
+
+    return call
+
+
+def test_test_images_alone_are_evaluated_and_not_trained_on(own_run, tmp_path, lay, monkeypatch):
+    whole, test = tmp_path / "whole", tmp_path / "test_only"
+    lay(
+        whole,
+        [f"{part}/{c}/{i}.png" for part in ("train", "test") for c in CLASSES for i in (1, 2)],
+    )
+    lay(test, [f"test/{c}/{i}.png" for c in CLASSES for i in range(3)])
+    zero_shot = own_run("ZeroshotCLIP", "zero", root=test)
+    assert (zero_shot["total"], zero_shot["classes"]) == (12, 4)
+    assert (zero_shot["split_source"], zero_shot["training_images"]) == ("the folders test", 0)
+    assert own_run("CoOp", "trained", root=whole)["total"] == 8
+    again = own_run("CoOp", "b", "--eval-only", root=test, model_dir=str(tmp_path / "trained"))
+    assert again["total"] == 12
+    monkeypatch.setattr(PromptTrainer, "forward_backward", lambda *_: pytest.fail("it trained"))
+    status, said = own_run("CoOp", "c", root=test)
+    wanted = "ImageFolder (the folders test) has no training images, and CoOp trains: add some, or"
+    assert status == 2 and wanted in said
+
+
+def test_a_variant_of_imagenet_is_not_trained_on(own_run, miniature, monkeypatch):
+    world = miniature("ImageNetA")
+    config = {"dataset_config_file": str(ROOT / "configs" / "datasets" / "imagenet_a.yaml")}
+    assert own_run("ZeroshotCLIP", "zero", root=world.root, **config)["total"] == 10
+    monkeypatch.setattr(PromptTrainer, "forward_backward", lambda *_: pytest.fail("it trained"))
+    status, said = own_run("CoOp", "trained", root=world.root, **config)
+    assert status == 2 and "ImageNetA" in said and "has no training images" in said
+
+
+def test_images_of_any_size_and_16_bits_are_trained_on(own_run, tmp_path):
+    """A pixel, a line, and grey of 16 bits, which counts as its 8 upper bits do."""
+    ends = []
+    for name, levels in (("eight", np.uint8(1)), ("sixteen", np.uint16(257))):
+        for y, size in enumerate([(1, 1), (1, 40), (40, 3), (32, 32)]):
+            folder = tmp_path / name / f"kind {y}"
+            folder.mkdir(parents=True)
+            grey = np.random.default_rng(y).integers(0, 256, (4, *size), dtype=np.uint8)
+            for i, image in enumerate(grey):
+                Image.fromarray(image * levels).save(folder / f"{i}.png")
+        crop = ("INPUT.TRANSFORMS", "('random_crop', 'normalize')")
+        results = own_run("CoOp", f"run {name}", *crop, root=tmp_path / name)
+        checkpoint = tmp_path / f"run {name}" / "prompt_learner" / "model.pth.tar-2"
+        context = torch.load(checkpoint, weights_only=True)["state_dict"]["ctx"]
+        ends.append((results["correct"], results["total"], context.tolist()))
+    assert ends[0] == ends[1] and ends[0][1] == 4
 
 
 # The page
@@ -198,16 +425,8 @@ def test_the_page_runs_as_written_on_real_photographs(tmp_path, shared_data, mon
     assert '"a picture of a {}."' in (tmp_path / "out/mine/zeroshot/log.txt").read_text()
 
 
-def flatten(tree: dict, prefix: str = "") -> list[str]:
-    keys = []
-    for key, value in tree.items():
-        keys += flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else [prefix + key]
-    return keys
-
-
 def test_the_page_s_settings_exist():
-    cfg = cli.setup_cfg(cli.parse_args(["--trainer", "MMLoP"]))
-    keys = set(flatten(cfg))
+    keys = set(defaults())
     assert set(re.findall(r"`((?:DATASET|TRAINER)\.[A-Z_.]+)`", PAGE.read_text())) <= keys
     (own,) = blocks("yaml")
     assert set(flatten(yaml.safe_load(own))) <= keys
@@ -219,4 +438,11 @@ def test_the_page_s_yaml_is_a_configuration(root, tmp_path):
     args = cli.parse_args(
         ["--trainer", "ZeroshotCLIP", "--dataset-config-file", str(tmp_path / "own.yaml")]
     )
-    assert cli.setup_cfg(args).DATASET.IMAGE_FOLDER.CLASSNAMES == "names.txt"
+    for encoding in ("utf-8", "utf-8-sig", "utf-16"):
+        (tmp_path / "own.yaml").write_text(f"# {encoding} caf\u00e9\n{own}", encoding=encoding)
+        assert cli.setup_cfg(args).DATASET.IMAGE_FOLDER.CLASSNAMES == "names.txt"
+    (tmp_path / "own.yaml").write_text(f"{own}# latin-1 caf\u00e9\n", encoding="latin-1")
+    with pytest.raises(
+        ValueError, match="own.yaml must be text in UTF-8, got the byte 0xe9 in line"
+    ):
+        cli.setup_cfg(args)

@@ -7,16 +7,21 @@ from pathlib import Path
 
 import pytest
 
-from benchmark import protocol, run
+from benchmark import protocol, run, status
+from benchmark.gpu import __main__ as gpu
 from benchmark.report import cli as report
 from benchmark.report.figures import DRAWINGS
 from datasets import __main__ as data
 from experiment import cli
+from inference import cli as inference
+from inference import share
+from prompting import export
 from tests.docs.pages import PAGES, ROOT, blocks, text, without_blocks
 
 # Pages whose commands run in tests of their own.
 ELSEWHERE = {
     "docs/own-images.md": "tests/datasets/test_image_folder.py",
+    "docs/own-tables.md": "tests/datasets/test_own_tables.py",
     "docs/speed.md": "tests/benchmark/test_speed.py",
 }
 THEIRS = {"configs/trainers/CoOp/vit_b16_ep50.yaml"}  # in a checkout of the family
@@ -41,7 +46,7 @@ def test_there_are_commands():
 
 @pytest.mark.parametrize("command", commands())
 def test_every_command_is_one_that_runs(command, tmp_path, monkeypatch):
-    words = shlex.split(command)
+    words = shlex.split(command.partition(" > ")[0])
     while re.match(r"\w+=", words[0]):  # variables of the environment
         words.pop(0)
     check = CHECKS.get(words[0])
@@ -62,6 +67,8 @@ def check_python(words, folder, monkeypatch):
         if args.config_file not in THEIRS:
             monkeypatch.chdir(ROOT)
             cli.setup_cfg(args)
+    elif words[0] == "predict.py":
+        inference.parse_args(words[1:])
     elif words[0] == "-m":
         monkeypatch.chdir(folder)
         MODULES[words[1]](words[2:])
@@ -120,13 +127,17 @@ CHECKS = {
     "python": check_python,
     "bash": check_bash,
     "pip": check_pip,
-    **dict.fromkeys(("export", "git", "cd", "cp", "sed"), check_files),
+    **dict.fromkeys(("export", "git", "cd", "cp", "sed", "tar", "sbatch"), check_files),
 }
 MODULES = {
     "benchmark.run": check_run,
     "benchmark.report": check_report,
+    "benchmark.gpu": gpu.parse_args,
+    "benchmark.status": lambda words: status.parse_args(words),
     "datasets": data.parse_args,
     "pytest": check_pytest,
+    "inference.share": share.parse_args,
+    "prompting.export": export.parse_args,
     "benchmark.speed": lambda words: None,  # with its flags in docs/speed.md
 }
 

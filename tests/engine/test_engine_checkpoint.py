@@ -122,3 +122,16 @@ def test_pretrained_weights_that_fit_are_loaded(tmp_path, capsys):
     assert "Layers discarded due to unmatched keys or size: ['1.weight', 'x']" in out
     with pytest.warns(UserWarning, match="none of its layers has a name and shape"):
         load_pretrained_weights(nn.Conv2d(1, 1, 3), tmp_path / "w.pt")
+
+
+def test_a_checkpoint_is_read_to_the_cpu_also_where_there_is_a_gpu(tmp_path, monkeypatch):
+    """It may come from a GPU that this machine lacks, and the GPU at hand may be full."""
+    save_checkpoint({"state_dict": {"w": torch.ones(2)}, "epoch": 1}, tmp_path)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    asked = []
+    real = torch.load
+    monkeypatch.setattr(
+        torch, "load", lambda *a, **k: asked.append(k["map_location"]) or real(*a, **k)
+    )
+    load_checkpoint(tmp_path / "model.pth.tar-1")
+    assert asked == ["cpu"]

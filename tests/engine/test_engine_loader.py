@@ -1,12 +1,15 @@
 """Test loaders: batches, the last partial batch, and the same draws for the same seed."""
 
+import os
 import pickle
+import subprocess
 import sys
 
 import pytest
 import torch
 from dassl.data import DataManager, DatasetWrapper, build_data_loader
 from dassl.data.data_manager import START_METHOD
+from dassl.data.dataset_wrapper import _seed_sample
 from dassl.data.datasets import Datum
 from dassl.data.image_cache import ImageCache
 from dassl.utils import set_random_seed
@@ -127,6 +130,116 @@ def test_summary_table(cfg, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[-1] for line in lines if line.startswith("# ")] == ["3", "30", "6", "12"]
     assert "Dataset    EngineToyData" in lines
+
+
+class AsPyTorch(torch.utils.data.Dataset):
+    """Draw an augmentation as `DatasetWrapper` documents it, in workers that end with the epoch."""
+
+    def __init__(self, cfg, source, transform):
+        self.plain = DatasetWrapper(cfg, source, transform, is_train=True)
+
+    def __len__(self):
+        return len(self.plain)
+
+    def __getitem__(self, index):
+        worker = torch.utils.data.get_worker_info()
+        if worker is not None:
+            _seed_sample(worker.seed - worker.id, index)
+        return self.plain[index]
+
+
+def drawn(loader, epochs):
+    set_random_seed(1)
+    batches = [batch for _ in range(epochs) for batch in loader]
+    return [torch.cat([b[key] for b in batches]) for key in ("index", "img")] + [torch.rand(1)]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_lasting_workers_draw_what_new_ones_would(cfg, workers):
+    """PyTorch's own loader is the reference: order, augmentation, the generator afterwards."""
+    cfg.DATALOADER.NUM_WORKERS = workers
+    cfg.INPUT.TRANSFORMS = ("random_resized_crop", "random_translation", "cutout", "normalize")
+    cfg.INPUT.CUTOUT_LEN = 3
+    dm = DataManager(cfg)
+    reference = torch.utils.data.DataLoader(
+        AsPyTorch(cfg, dm.dataset.train_x, dm.train_loader_x.dataset.transform),
+        batch_size=8,
+        shuffle=True,
+        num_workers=workers,
+        multiprocessing_context=START_METHOD if workers else None,
+        drop_last=True,
+    )
+    expected = drawn(reference, 3)
+    assert all(map(torch.equal, drawn(dm.train_loader_x, 3), expected))
+
+
+def test_workers_of_a_resumed_epoch_draw_what_it_would_have_drawn(cfg):
+    """In the middle of the second epoch: other workers, the same images."""
+    cfg.DATALOADER.NUM_WORKERS = 2
+    loader = DataManager(cfg).train_loader_x
+    index, images, _ = drawn(loader, 2)
+    set_random_seed(1)
+    list(loader)
+    resumed = DataManager(cfg).train_loader_x
+    resumed.sampler.resume_after(2 * 8, then=lambda: None)
+    rest = list(resumed)
+    count = len(rest) * 8
+    assert count == len(index) // 2 - 2 * 8 > 0
+    assert torch.equal(torch.cat([b["index"] for b in rest]), index[-count:])
+    assert torch.equal(torch.cat([b["img"] for b in rest]), images[-count:])
+
+
+def test_only_training_workers_last(cfg):
+    cfg.DATALOADER.NUM_WORKERS = 2
+    dm = DataManager(cfg, custom_tfm_train=lambda image: torch.tensor(os.getpid()))
+    first, second = ({int(p) for b in dm.train_loader_x for p in b["img"]} for _ in range(2))
+    assert len(first) == 2 and first == second and os.getpid() not in first
+    assert not dm.test_loader.persistent_workers and not dm.val_loader.persistent_workers
+
+
+def test_a_process_ends_though_it_holds_a_loader_with_workers(tmp_path):
+    """They ignore the one SIGTERM that Python sends them before it waits for them."""
+    Image.new("RGB", (8, 8)).save(tmp_path / "image.png")
+    script = f"""
+from dassl.config import get_cfg_default
+from dassl.data import build_data_loader
+from dassl.data.datasets import Datum
+cfg = get_cfg_default()
+cfg.DATALOADER.NUM_WORKERS = 2
+source = [Datum({str(tmp_path / "image.png")!r})] * 4
+loader = build_data_loader(cfg, data_source=source, tfm=lambda image: 0, batch_size=2)
+print([len(batch["index"]) for batch in loader])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=90
+    )
+    assert done.returncode == 0 and done.stdout.endswith("[2, 2]\n"), done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_another_kind_of_data_set_has_new_workers_each_epoch(cfg):
+    """Its draws come from PyTorch's seed of the worker."""
+
+    class Other(torch.utils.data.Dataset):
+        def __init__(self, cfg, data_source, transform, is_train):
+            self.items = data_source
+
+        def __len__(self):
+            return len(self.items)
+
+        def __getitem__(self, index):
+            return torch.rand(1)
+
+    cfg.DATALOADER.NUM_WORKERS = 2
+
+    def draws(seed):
+        set_random_seed(seed)
+        loader = DataManager(cfg, dataset_wrapper=Other).train_loader_x
+        return [torch.cat(list(loader)) for _ in range(2)]
+
+    one, again, other = draws(1), draws(1), draws(2)
+    assert all(map(torch.equal, one, again))
+    assert not torch.equal(*one) and not torch.equal(one[0], other[0])
 
 
 class Noted(Datum):

@@ -52,6 +52,15 @@ def test_family_test_transform(clip_cfg, image):
     torch.testing.assert_close(actual, (pixels - mean) / std)
 
 
+def test_squashed_test_images(clip_cfg, image):
+    clip_cfg.INPUT.RESIZE_MODE = "squash"
+    pixels = torch.from_numpy(np.array(image.resize((32, 32), Image.BICUBIC))).permute(2, 0, 1)
+    mean = torch.tensor(clip_cfg.INPUT.PIXEL_MEAN)[:, None, None]
+    std = torch.tensor(clip_cfg.INPUT.PIXEL_STD)[:, None, None]
+    actual = build_transform(clip_cfg, is_train=False)(image)
+    torch.testing.assert_close(actual, (pixels / 255 - mean) / std)
+
+
 def test_order_does_not_depend_on_the_config(clip_cfg):
     names = (
         "instance_norm",
@@ -115,3 +124,21 @@ def test_unknown_name_and_no_transform(cfg):
         build_transform(cfg, choices=["randomflip"])
     cfg.INPUT.NO_TRANSFORM = True
     assert build_transform(cfg) is None
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 50), (50, 3), (23, 24), (31, 200)])
+def test_an_image_smaller_than_a_crop_is_resized_as_clip_does(clip_cfg, size):
+    """The smaller edge becomes the crop's; where a padded crop fits, nothing is resized."""
+    rng = np.random.default_rng(2)
+    small = Image.fromarray(rng.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8))
+    fits = min(size) + 2 * clip_cfg.INPUT.CROP_PADDING >= 32
+    bicubic = InterpolationMode.BICUBIC
+    larger = small if fits else T.functional.resize(small, 32, bicubic)
+    reference = T.Compose([T.RandomCrop((32, 32), padding=4), T.ToTensor()])
+    transform = build_transform(clip_cfg, choices=["random_crop"])
+    torch.manual_seed(1)
+    expected = reference(larger)
+    torch.manual_seed(1)
+    assert torch.equal(transform(small), expected)
+    for is_train in (True, False):  # the family's
+        assert build_transform(clip_cfg, is_train)(small).shape == (3, 32, 32)

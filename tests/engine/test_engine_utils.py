@@ -108,9 +108,12 @@ def test_json_is_whole_or_as_before(tmp_path):
         raise RuntimeError
     assert read_json(path) == {"a": [1, 2.5]}
     assert [p.name for p in path.parent.iterdir()] == ["a.json"]
-    path.write_text("{")
-    with pytest.raises(ValueError, match="a.json is not valid JSON"):
-        read_json(path)
+    for content in (b"{", b'{"a": "caf\xe9"}', b"[" * 100000):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match="a.json is not valid JSON"):
+            read_json(path)
+    path.write_text('{"a": 1}', encoding="utf-8-sig")
+    assert read_json(path) == {"a": 1}
 
 
 def test_images(tmp_path):

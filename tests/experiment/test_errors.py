@@ -38,7 +38,7 @@ CASES = {
         ("TRAINER.MMLOP.LOGITS_LOSS", "l2"),
         'LOGITS_LOSS must be one of symmetric_kl, kl, got "l2"',
     ),
-    "precision": (("TRAINER.MMLOP.PREC", "fp8"), 'Precision "fp8" is unknown: choose fp32'),
+    "precision": (("TRAINER.MMLOP.PREC", "fp8"), 'Precision "fp8" is unknown: choose auto, fp32'),
     "short context": (
         ("TRAINER.MMLOP.CTX_INIT", "a photo"),
         'TRAINER.MMLOP.CTX_INIT "a photo" has 2 tokens, fewer than the 4 prompt tokens',
@@ -100,6 +100,11 @@ def test_missing_folders_and_files(refused, tmp_path):
     assert 'Unknown key "OPTIM.LRR"' in message and '"OPTIM.LR"' in message
 
 
+def test_openai_s_backbones_have_their_own_activation(refused):
+    said = refused("MODEL.BACKBONE.ACTIVATION", "gelu", backbone="demo")
+    assert 'MODEL.BACKBONE.ACTIVATION is gelu: "demo" has quick_gelu' in said
+
+
 def test_resnet_backbone(refused, tmp_path):
     from clip.model import CLIP
 
@@ -114,6 +119,19 @@ def test_resnet_backbone(refused, tmp_path):
 def test_a_folder_that_holds_a_run(run, refused):
     run("ZeroshotCLIP", "refused")
     assert "(config.yaml, results.json): pass another --output-dir" in refused()
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"mine": 1}'])
+def test_results_of_another_program_are_never_lost(refused, tmp_path, text):
+    folder = tmp_path / "refused"
+    folder.mkdir()
+    (folder / "results.json").write_text(text)
+    assert "holds a run already (results.json): pass another --output-dir" in refused()
+    assert "holds no run that --overwrite could replace" in refused("--overwrite")
+    (folder / "config.yaml").write_text("")
+    assert "holds no run that --overwrite could replace" in refused("--overwrite")
+    assert "results.json is not of a run, and the run would replace" in refused(resume=str(folder))
+    assert (folder / "results.json").read_text() == text
 
 
 def test_resuming_another_run(run, refused, tmp_path):

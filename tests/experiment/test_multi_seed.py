@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from dassl.utils import latest_checkpoint
 from torch.func import vmap
 
-from experiment import cli
+from experiment import cli, multi_seed
 from experiment.multi_seed import Member, MultiSeed, is_multi_seed
 from experiment.stacked_operations import StackedOperations
 from prompting import share_backbones
@@ -145,6 +145,20 @@ def test_seeds_together_are_the_seeds_apart(calls, tmp_path, trainer):
         assert found.keys() == expected.keys() and found["accuracy"] == expected["accuracy"]
         assert found["command"] == ["train.py", *together[seed - 1]]
         assert {**found["config"], "OUTPUT_DIR": ""} == {**expected["config"], "OUTPUT_DIR": ""}
+
+
+def test_with_workers_a_step_leaves_the_random_state_alone(calls, tmp_path, monkeypatch):
+    """It is swapped where something is drawn or saved, and each run's is what it is alone."""
+    pairs = ("DATALOADER.NUM_WORKERS", "1", "DATALOADER.TRAIN_X.BATCH_SIZE", "1")
+    swaps = []
+    real = multi_seed.set_rng_state
+    monkeypatch.setattr(multi_seed, "set_rng_state", lambda state: swaps.append(real(state)))
+    cli.main_multi_seed(calls("CoOp", "together", *pairs))
+    # Of two runs: the beginning, the end of each of two epochs, and the evaluation.
+    assert len(swaps) == 2 * 4
+    for seed, arguments in enumerate(calls("CoOp", "apart", *pairs), start=1):
+        cli.main(arguments)
+        assert_same_run(tmp_path / f"together{seed}", tmp_path / f"apart{seed}")
 
 
 @pytest.mark.parametrize("precision", ["amp", "bf16"])

@@ -110,7 +110,7 @@ def test_it_trains_or_says_why_not(outcome, pairs):
 
 
 REFUSED = {
-    "TRAINER.MMLOP.PREC": ("fp8", 'Precision "fp8" is unknown: choose fp32, amp, bf16, fp16'),
+    "TRAINER.MMLOP.PREC": ("fp8", 'Precision "fp8" is unknown: choose auto, fp32, tf32'),
     "OPTIM.LR": ("-0.1", "OPTIM.LR must be above 0, got -0.1."),
     "OPTIM.WEIGHT_DECAY": ("1e999", "OPTIM.WEIGHT_DECAY must be a finite number, got inf."),
     "OPTIM.MAX_EPOCH": ("0", "OPTIM.MAX_EPOCH must be at least 1, got 0."),
@@ -129,6 +129,8 @@ REFUSED = {
     "TRAIN.PRINT_FREQ": ("0", "TRAIN.PRINT_FREQ must be at least 1, got 0."),
     "SEED": (str(2**32), f"SEED must be below 2**32 (and below 0 for none), got {2**32}."),
     "OPTIM.GAMMA": ("None", "Type mismatch: OPTIM.GAMMA takes a value of type float, such as 0.1"),
+    "MODEL.BACKBONE.ACTIVATION": ("relu", "must be empty, or one of quick_gelu, gelu, got "),
+    "MODEL.BACKBONE.HEAD_WIDTHS": ("(64, 0)", "HEAD_WIDTHS must be two whole numbers above 0, got"),
     "OPTIM.LRR": ("1", 'Unknown key "OPTIM.LRR" in the command line; the nearest known is "OPTIM.'),
 }
 

@@ -1,12 +1,19 @@
 """What goes wrong with the machine: what is said, the exit status, the state left behind."""
 
+import contextlib
 import errno
+import fcntl
+import itertools
 import json
 import multiprocessing
 import os
 import shutil
 import socket
+import subprocess
+import sys
 import time
+from collections import defaultdict
+from pathlib import Path
 
 import pytest
 import torch
@@ -222,13 +229,20 @@ def test_an_error_that_nobody_foresaw(words, ends, monkeypatch, capsys):
         cli.main(words("CoOp", "b", "--debug"))
 
 
-def test_memory_that_is_used_up(words, ends, monkeypatch):
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\n\nMore."),
+        RuntimeError("CUDA error: out of memory\nCompile with `TORCH_USE_CUDA_DSA`."),
+    ],
+)
+def test_memory_that_is_used_up(words, ends, monkeypatch, error):
     def exhausted(*_):
-        raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\n\nMore.")
+        raise error
 
     monkeypatch.setattr(PromptTrainer, "forward_backward", exhausted)
     said = ends(5, words("CoOp", "cut"))
-    assert "The memory is used up (CUDA out of memory." in said
+    assert f"The memory is used up ({str(error).splitlines()[0]}" in said
     assert "lower DATALOADER.TRAIN_X.BATCH_SIZE. Nothing was saved yet; run again: " in said
 
 
@@ -324,12 +338,100 @@ def test_a_lock_of_another_machine(words, ends, tmp_path):
 
 
 def test_a_file_system_without_locks(tmp_path, monkeypatch):
-    def unsupported(*_):
-        raise OSError(errno.ENOLCK, "No locks available")
-
-    monkeypatch.setattr(locks.fcntl, "flock", unsupported)
+    """Files that are created exclusively are all that is needed."""
+    monkeypatch.setattr(fcntl, "flock", lambda *_: pytest.fail("it was locked"))
+    monkeypatch.setattr(fcntl, "lockf", lambda *_: pytest.fail("it was locked"))
     with locks.claim(tmp_path), pytest.raises(ValueError, match="is in use"), locks.claim(tmp_path):
         pass
+
+
+CLAIMANT = """
+import random, sys, time
+from pathlib import Path
+from experiment import lock
+from experiment.lock import InUse, claim
+examine = lock.may_be_alive
+def slowly(owner):
+    alive = examine(owner)
+    time.sleep(random.random() / 50)
+    return alive
+lock.may_be_alive = slowly
+folder, begin = Path(sys.argv[1]), float(sys.argv[2])
+for attempt in range(20):
+    while time.monotonic() < begin + attempt / 20:
+        pass
+    try:
+        with claim(folder / str(attempt)):
+            entered = time.monotonic()
+            time.sleep(0.01)
+            print(attempt, entered, time.monotonic())
+    except InUse:
+        pass
+"""
+
+
+def test_a_dead_lock_is_taken_over_by_one_at_a_time(tmp_path):
+    """All see the same dead owner; whoever is slow removes no live lock."""
+    for attempt in range(20):
+        lock(tmp_path / str(attempt), pid=2**22 + 1, identity="boot 1")
+    command = [sys.executable, "-c", CLAIMANT, str(tmp_path), str(time.monotonic() + 1)]
+    root = Path(cli.__file__).parents[1]
+    claimants = [subprocess.Popen(command, stdout=subprocess.PIPE, cwd=root) for _ in range(6)]
+    held = defaultdict(list)
+    for process in claimants:
+        printed, _ = process.communicate(timeout=60)
+        assert process.returncode == 0
+        for attempt, *times in map(str.split, printed.decode().splitlines()):
+            held[attempt].append(tuple(map(float, times)))
+    assert len(held) == 20
+    for times in map(sorted, held.values()):
+        assert all(left <= entered for (_, left), (entered, _) in itertools.pairwise(times))
+    assert not list(tmp_path.glob("*/.lock*"))
+
+
+@pytest.fixture
+def squeue(tmp_path, monkeypatch):
+    """Stands in for Slurm's, on a cluster where a run's node is another one than this."""
+
+    def answers(printed: str = "", error: str = "") -> None:
+        path = tmp_path / "bin" / "squeue"
+        path.parent.mkdir(exist_ok=True)
+        status = 1 if error else 0
+        path.write_text(f"#!/bin/sh\necho '{error}' >&2\nprintf '{printed}'\nexit {status}\n")
+        path.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{path.parent}:{os.environ['PATH']}")
+
+    return answers
+
+
+@pytest.mark.parametrize(
+    ("printed", "error", "taken"),
+    [
+        ("", "", True),  # the job is requeued, or runs on another node
+        ("", "slurm_load_jobs error: Invalid job id specified", True),
+        ("12_3 RUNNING", "", False),
+        ("", "slurm_load_jobs error: Unable to contact slurm controller", False),
+    ],
+)
+def test_the_lock_of_a_node_that_died_is_recognised_through_slurm(
+    tmp_path, squeue, printed, error, taken
+):
+    lock(tmp_path / "run", host="node17", pid=4, job="12_3", node="node17")
+    squeue(printed, error)
+    expected = contextlib.nullcontext() if taken else pytest.raises(locks.InUse, match="node17")
+    with expected, locks.claim(tmp_path / "run"):
+        assert json.loads((tmp_path / "run" / ".lock").read_text())["host"] != "node17"
+
+
+def test_a_lock_names_the_job_of_its_owner(tmp_path, monkeypatch):
+    for name, value in (("ARRAY_JOB_ID", "12"), ("ARRAY_TASK_ID", "3"), ("JOB_ID", "15")):
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    monkeypatch.setenv("SLURMD_NODENAME", "node17")
+    with locks.claim(tmp_path):
+        owner = locks.read_owner(tmp_path / ".lock")
+    assert (owner["job"], owner["node"], owner["pid"]) == ("12_3", "node17", os.getpid())
+    monkeypatch.delenv("SLURM_ARRAY_JOB_ID")
+    assert locks.slurm_job() == "15"
 
 
 # What an output folder holds already
@@ -340,14 +442,15 @@ def test_another_configuration_is_refused_with_all_that_differs(words, ends, tmp
         before_epoch(patch, 2, lambda: 1 / 0)
         ends(1, words("CoOp", "cut"))
     here = {"resume": tmp_path / "cut", "seed": 2}
-    pairs = ("TRAINER.COOP.N_CTX", "8", "DATALOADER.NUM_WORKERS", "3", "TRAIN.PRINT_FREQ", "1")
-    said = ends(2, words("CoOp", "cut", "OPTIM.LR", "0.1", *pairs, **here))
+    pairs = ("DATALOADER.NUM_WORKERS", "3", "TRAIN.PRINT_FREQ", "1", "OPTIM.LR", "0.1")
+    moved = ("TRAINER.COOP.CLASS_TOKEN_POSITION", "front")
+    said = ends(2, words("CoOp", "cut", *pairs, *moved, **here))
     assert f"The run in {tmp_path / 'cut'} has " in said
     for differing in (
         "SEED 1, and this one 2",
         "DATALOADER.NUM_WORKERS 0, and this one above 0",
         "OPTIM.LR 0.002, and this one 0.1",
-        "TRAINER.COOP.N_CTX 16, and this one 8",
+        "TRAINER.COOP.CLASS_TOKEN_POSITION end, and this one front",
     ):
         assert differing in said
     assert "PRINT_FREQ" not in said  # which changes no number

@@ -154,7 +154,7 @@ def test_unknown_name():
 
 
 def test_unknown_precision():
-    with pytest.raises(ValueError, match='"fp8" is unknown: choose fp32, amp, bf16, fp16'):
+    with pytest.raises(ValueError, match='"fp8" is unknown: choose auto, fp32, tf32'):
         load_backbone("demo", "fp8")
 
 

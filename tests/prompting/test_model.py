@@ -3,13 +3,18 @@ import torch
 import torch.nn.functional as F
 
 from prompting import (
+    ArgumentError,
     Backbone,
+    Context,
     FullRankPrompts,
     NoPrompts,
     PromptedCLIP,
+    encode_text,
+    encode_texts,
     frozen_text_features,
     initial_prompts,
     load_backbone,
+    tokenize,
     uniform_drift_correction,
 )
 from prompting.precision import WEIGHT_DTYPES
@@ -110,3 +115,73 @@ def test_resnet_takes_no_prompts(tiny_clip, tiny_backbone):
         PromptedCLIP(backbone, learner_for(tiny_backbone), NAMES, "a photo of a {}.")
     logits = PromptedCLIP(backbone, NoPrompts(), NAMES, "a {}.")(torch.randn(2, 3, 32, 32))
     assert logits.shape == (2, 3)
+
+
+def context(tokens, classes=None):
+    shape = (tokens, 128) if classes is None else (classes, tokens, 128)
+    return Context(torch.randn(shape))
+
+
+@pytest.mark.parametrize(
+    ("prompt_learner", "arguments", "message"),
+    [
+        # The slots of four prompts are the first four tokens of each text.
+        (context(4), (NAMES, "the {} on a photo"), "1 tokens before the class name, which the 4"),
+        (context(4), (NAMES, "{} on a large photo"), "0 tokens before the class name"),
+        (context(4), (NAMES, "a photo of {}, of a cat"), "3 tokens before the class name"),
+        (context(1), (["side"], "car{}"), "runs into the class name"),
+        (context(4), (NAMES, "a photo of a cat"), 'exactly one "{}"'),
+        (context(4), ("cat", "a photo of a {}."), "give a list of texts"),
+        (context(4), (["cat", "\x00"], "a photo of a {}."), "has no token"),
+        (context(4), (NAMES, "a photo of a {}.", "a {}."), "give a list of texts"),
+        # A context per class, of other classes; and names that are not where they would be moved.
+        (context(4, 4), (NAMES, "a photo of a {}."), "for 4 classes, and there are 3"),
+        (context(4), (NAMES, "a photo of a good {}.", (), False, "front"), "right behind the 4"),
+        (context(4), (NAMES, "a photo of a {}s.", (), False, "middle"), "right behind the 4"),
+        (context(4), (NAMES, "a photo of a {}.", (), False, "behind"), "choose end, middle, front"),
+        (NoPrompts(), (NAMES, "a photo of a {}.", (), False, "front"), "right behind the 0"),
+    ],
+)
+def test_prompts_never_replace_the_class_name(tiny_backbone, prompt_learner, arguments, message):
+    with pytest.raises(ArgumentError) as error:
+        PromptedCLIP(tiny_backbone, prompt_learner, *arguments)
+    assert message in str(error.value)
+
+
+def test_layers_have_as_many_prompts(tiny_backbone):
+    learner = NoPrompts()
+    learner.forward = lambda: ((None, torch.ones(4, 128), torch.ones(5, 128)), ())
+    with pytest.raises(ArgumentError, match="different numbers of prompt tokens"):
+        PromptedCLIP(tiny_backbone, learner, NAMES, "a photo of a {}.")
+    learner.forward = lambda: ((None, torch.ones(4, 128)), ())  # TCP's, from layer 2 on
+    logits = PromptedCLIP(tiny_backbone, learner, NAMES, "a photo of a {}.")(
+        torch.ones(1, 3, 32, 32)
+    )
+    assert logits.shape == (1, 3)
+
+
+def test_prompts_are_those_that_the_texts_have_slots_for(tiny_clip):
+    """Others would be left out without a word: all of them, the last, or those of a class."""
+    texts = ["X X a cat", "X X a dog house"]
+    for tokenized, shape in (
+        (tokenize(texts), (2, 128)),
+        (tokenize(texts, 2), (3, 128)),
+        (tokenize(texts, 2), (3, 2, 128)),
+    ):
+        with pytest.raises(ArgumentError, match="tokenise the texts for so many prompt tokens"):
+            encode_text(tiny_clip, tokenized, [None, torch.ones(shape)])
+    assert encode_text(tiny_clip, tokenize(texts, 2), torch.ones(3, 2, 128)).shape == (2, 32)
+
+
+def test_the_template_s_words_before_the_name_may_be_more_than_the_prompts(tiny_backbone):
+    """Two of four words are replaced; the classes stay apart."""
+    model = PromptedCLIP(tiny_backbone, context(2), NAMES, "a photo of a {}.")
+    assert model(torch.randn(1, 3, 32, 32)).std() > 0
+
+
+def test_frozen_text_takes_a_list_of_templates(tiny_backbone):
+    for templates in ("a photo of a {}.", ()):
+        with pytest.raises(ArgumentError, match="templates is"):
+            frozen_text_features(tiny_backbone, NAMES, templates)
+    with pytest.raises(ArgumentError, match="texts is the text 'cat'"):
+        encode_texts(tiny_backbone.model, "cat")

@@ -224,4 +224,4 @@ def test_scripts_of_tables_and_figures_run_on_the_demo_world(tmp_path):
             paths = [Path(line) for line in done.stdout.splitlines() if line.endswith(".png")]
             assert paths and all(path.is_file() for path in paths)
         elif name.startswith("table"):
-            assert "average" in done.stdout and "(1 of 3)" in done.stdout
+            assert "(1 of 3)" in done.stdout and "OPTIM.MAX_EPOCH is 1" in done.stdout, name

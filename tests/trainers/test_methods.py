@@ -303,11 +303,10 @@ def test_dropout_of_lora_is_before_the_updates_alone(build):
     attention, x = attention.attn, torch.randn(2, 5, 128)
     learner.dropout, width = 0.25, 128
     torch.manual_seed(3)
-    found = learner.text()[2](attention, x, slice(width, None))
+    weight, bias = attention.in_proj_weight, attention.in_proj_bias
+    found = learner.text()[2](weight, bias, x, slice(width, None))
     torch.manual_seed(3)
-    expected = torch.nn.functional.linear(
-        x, attention.in_proj_weight[width:], attention.in_proj_bias[width:]
-    )
+    expected = torch.nn.functional.linear(x, weight[width:], bias[width:])
     for part in (1, 2):
         dropped = torch.nn.functional.dropout(x, 0.25)
         update = learner.text_up[2, part] @ learner.text_down[2, part]

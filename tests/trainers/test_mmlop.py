@@ -175,7 +175,7 @@ def test_defaults_are_the_paper_s():
         "INIT": "normal",
         "INIT_STD": 0.05,
     }
-    assert dict(node) == {**paper, "PREC": "fp32"}
+    assert dict(node) == {**paper, "PREC": "auto"}
 
 
 def test_prompts_of_before_still_evaluate(run, tmp_path):

@@ -32,6 +32,7 @@ def _input() -> CfgNode:
     node = CfgNode()
     node.SIZE = (224, 224)  # height, width in pixels
     node.INTERPOLATION = "bilinear"  # bilinear, bicubic or nearest
+    node.RESIZE_MODE = "shortest"  # side of a test image; or squash: both sides (ours)
     node.TRANSFORMS = ()  # names from dassl.data.transforms
     node.NO_TRANSFORM = False  # True: the loader hands out PIL images
     node.PIXEL_MEAN = [0.485, 0.456, 0.406]
@@ -103,6 +104,9 @@ def _model() -> CfgNode:
     node.BACKBONE.NAME = ""
     node.BACKBONE.PRETRAINED = True
     node.BACKBONE.TRUST = False  # load a TorchScript archive that is none of OpenAI's (ours)
+    # What a file of weights cannot say (ours):
+    node.BACKBONE.ACTIVATION = ""  # quick_gelu or gelu; empty: quick_gelu, OpenAI's
+    node.BACKBONE.HEAD_WIDTHS = (64, 64)  # of the attention heads of the text and image tower
     node.HEAD = CfgNode()
     node.HEAD.NAME = ""
     node.HEAD.HIDDEN_LAYERS = ()
@@ -144,6 +148,7 @@ def _train() -> CfgNode:
     node.CHECKPOINT_STEPS = 0  # steps (not upstream's); below 1: none within an epoch
     node.CUDA_GRAPH = True  # on a GPU run steps as a CUDA graph (not upstream's)
     node.PRINT_FREQ = 10  # batches
+    node.TRACKER = ""  # wandb or trackio, beside TensorBoard (not upstream's)
     node.COUNT_ITER = "train_x"
     return node
 

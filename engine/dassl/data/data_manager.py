@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import signal
 import sys
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -16,7 +18,6 @@ from dassl.utils.logger import LOGGER
 
 from .dataset_wrapper import DatasetWrapper
 from .datasets import Datum, build_dataset
-from .image_cache import ImageCache
 from .samplers import build_sampler
 from .transforms import build_transform
 
@@ -39,8 +40,8 @@ def build_data_loader(
     """Build a loader whose batches are dicts (see ``DatasetWrapper``).
 
     A training loader drops the last partial batch if the set holds at least one full batch.
-    The seeds of worker processes are torch's, drawn from the global torch seed once per epoch;
-    the processes are started by ``START_METHOD``.
+    Worker processes are started by ``START_METHOD``; those of a training loader live as long as
+    it does. An epoch's seed is drawn from the global torch seed, whatever ``dataset_wrapper``.
 
     Args:
         n_domain: accepted because upstream's callers pass it; no sampler here draws by domain.
@@ -54,9 +55,12 @@ def build_data_loader(
             "DATASET.ROOT and the split of the data set."
         )
     wrapper = DatasetWrapper if dataset_wrapper is None else dataset_wrapper
+    dataset = wrapper(cfg, data_source, transform=tfm, is_train=is_train)
     workers = cfg.DATALOADER.NUM_WORKERS
-    return _Loader(
-        wrapper(cfg, data_source, transform=tfm, is_train=is_train),
+    # Another kind of data set takes its seed from its worker, which must be a new one each epoch.
+    loader = _TrainLoader if is_train and isinstance(dataset, DatasetWrapper) else DataLoader
+    return loader(
+        dataset,
         batch_size=batch_size,
         sampler=build_sampler(sampler_type, data_source),
         num_workers=workers,
@@ -67,14 +71,43 @@ def build_data_loader(
     )
 
 
-class _Loader(DataLoader):
-    """Decode the images to keep before the first worker processes are forked, which share them."""
+class _TrainLoader(DataLoader):
+    """Load from a ``DatasetWrapper`` with the same worker processes in every epoch.
+
+    Starting them takes as long as several steps. They would draw from the seed they were started
+    with; here each index carries its epoch's. The images to keep are decoded before the processes
+    are forked, which share them.
+    """
+
+    def __init__(self, dataset: DatasetWrapper, num_workers: int, **options: Any) -> None:
+        # PyTorch draws a seed when it starts workers; from here, so that the global generator gives
+        # one number per epoch, with and without workers.
+        super().__init__(
+            dataset,
+            num_workers=num_workers,
+            persistent_workers=num_workers > 0,
+            generator=torch.Generator(),
+            **options,
+        )
 
     def __iter__(self) -> Iterator[Any]:
-        images = getattr(self.dataset, "images", None)
-        if isinstance(images, ImageCache):
-            images.fill()
+        self.dataset.images.fill()
+        epoch_seed = int(torch.empty((), dtype=torch.int64).random_())
+        self.sampler.epoch_seed = epoch_seed if self.num_workers else None
         return super().__iter__()
+
+    def _get_iterator(self) -> Any:
+        iterator = super()._get_iterator()
+        if self.num_workers:
+            # Where the loader lives to the end, Python sends each worker one SIGTERM, which ours
+            # ignore, and waits for them. This comes before that, since it was registered last.
+            atexit.register(_end_workers, weakref.ref(iterator))
+        return iterator
+
+
+def _end_workers(iterator: weakref.ref) -> None:
+    if (found := iterator()) is not None:
+        found._shutdown_workers()
 
 
 def _ignore_stop_signals(_: int) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 import torchvision.transforms as T
-from torch.utils.data import Dataset, get_worker_info
+from torch.utils.data import Dataset
 from yacs.config import CfgNode
 
 from .datasets import Datum
@@ -23,9 +23,10 @@ class DatasetWrapper(Dataset):
     """Open and transform the images of ``data_source``.
 
     A sample is a dict: ``img`` (3, H, W) float, ``label``, ``domain``, ``impath``, ``index``.
-    In a worker process its augmentation depends on the epoch's seed and ``index`` alone, not on
-    the number of workers or on earlier samples. Training images may be kept decoded, see
-    ``ImageCache``; loaders from ``build_data_loader`` fill ``images``.
+    Where the index carries the epoch's seed, as it does on its way to a worker process, the
+    augmentation depends on both alone, not on the number of workers or on earlier samples.
+    Training images may be kept decoded, see ``ImageCache``; loaders from ``build_data_loader``
+    fill ``images``.
 
     Args:
         cfg: DATALOADER.K_TRANSFORMS makes ``img`` a list of that many draws (training only),
@@ -66,9 +67,9 @@ class DatasetWrapper(Dataset):
         return len(self.data_source)
 
     def __getitem__(self, idx: int) -> dict[str, Any]:
-        worker = get_worker_info()
-        if self.is_train and worker is not None:
-            _seed_sample(worker.seed - worker.id, idx)
+        idx, epoch_seed = int(idx), getattr(idx, "epoch_seed", None)
+        if self.is_train and epoch_seed is not None:
+            _seed_sample(epoch_seed, idx)
         item = self.data_source[idx]
         sample = {
             "label": item.label,

@@ -11,12 +11,22 @@ from torch.utils.data import Sampler
 from dassl.utils import check_availability
 
 
+class SeededIndex(int):
+    """The index of an image, with the seed of the epoch, from which its augmentation is drawn."""
+
+    epoch_seed: int
+
+
 class _Resumable:
     """Let the next pass of a sampler begin in the middle.
 
     The sampler skips, not the loader, because the loader would open every skipped image.
+
+    Attributes:
+        epoch_seed: what the indices of the next pass carry, as `SeededIndex`; None: nothing.
     """
 
+    epoch_seed: int | None = None
     _skipped = 0
     _then: Callable[[], None] | None = None
 
@@ -26,9 +36,14 @@ class _Resumable:
 
     def __iter__(self) -> Iterator[int]:
         order = super().__iter__()
-        if self._then is None:
-            return order
-        return self._rest(order)
+        if self._then is not None:
+            order = self._rest(order)
+        return order if self.epoch_seed is None else self._seeded(order, self.epoch_seed)
+
+    def _seeded(self, order: Iterator[int], epoch_seed: int) -> Iterator[SeededIndex]:
+        for index in map(SeededIndex, order):
+            index.epoch_seed = epoch_seed
+            yield index
 
     def _rest(self, order: Iterator[int]) -> Iterator[int]:
         skipped, then = self._skipped, self._then

@@ -17,11 +17,12 @@ from yacs.config import CfgNode
 
 from dassl.data import DataManager
 from dassl.evaluation import build_evaluator
-from dassl.utils import AverageMeter, MetricMeter, save_checkpoint
+from dassl.utils import AverageMeter, MetricMeter, check_availability, save_checkpoint
 from dassl.utils.logger import LOGGER
 from dassl.utils.tools import get_rng_state, set_rng_state
 
 from .base import BEST, TrainerBase
+from .splits import check_validation
 
 
 class SimpleTrainer(TrainerBase):
@@ -60,6 +61,8 @@ class SimpleTrainer(TrainerBase):
         self.num_source_domains = dm.num_source_domains
         self.lab2cname = dm.lab2cname
         self.dm = dm
+        if self.cfg.TEST.SPLIT == "val":
+            check_validation(dm.dataset, self.cfg.DATASET.NAME, "TEST.SPLIT val")
 
     def build_model(self) -> None:
         """Set ``model``, its optimiser and scheduler, and call ``register_model``."""
@@ -68,12 +71,22 @@ class SimpleTrainer(TrainerBase):
             "and calls self.register_model(name, model, optim, sched)."
         )
 
+    def check_final_model(self) -> None:
+        """Refuse to train for the best epoch without validation images to choose it on.
+
+        An evaluation needs none. (Not upstream's, which chooses on the test images.)
+        """
+        if self.cfg.TEST.FINAL_MODEL == "best_val" and not self.cfg.TEST.NO_TEST:
+            name = self.cfg.DATASET.NAME
+            check_validation(self.dm.dataset, name, "TEST.FINAL_MODEL best_val")
+
     def train(self) -> None:
         """Train from ``start_epoch`` to ``max_epoch``, then test."""
         super().train(self.start_epoch, self.max_epoch)
 
     def before_train(self) -> None:
         """Resume if ``cfg.RESUME`` is set (upstream also did if OUTPUT_DIR held a run)."""
+        self.check_final_model()
         if self.cfg.RESUME:
             self.start_epoch = self.resume_model_if_exist(self.cfg.RESUME)
         self.init_writer(str(Path(self.output_dir) / "tensorboard"))
@@ -146,20 +159,23 @@ class SimpleTrainer(TrainerBase):
 
         Returns:
             The evaluator's first result: with ``Classification`` the accuracy in percent.
+
+        Raises:
+            ValueError: there is no such split; upstream takes the test images for any.
         """
         self.set_model_mode("eval")
         self.evaluator.reset()
         split = self.cfg.TEST.SPLIT if split is None else split
-        if split == "val" and self.val_loader is not None:
-            loader = self.val_loader
-        else:
-            split, loader = "test", self.test_loader
+        check_availability(split, ("val", "test"), "split")
+        loader = self.val_loader if split == "val" else self.test_loader
+        if loader is None:
+            check_validation(self.dm.dataset, self.cfg.DATASET.NAME, 'test("val")')
         LOGGER.info(f"Evaluate on the *{split}* set")
         for batch in tqdm(loader, disable=None):
             if self.stop_requested:
                 raise KeyboardInterrupt
             input, label = self.parse_batch_test(batch)
-            self.evaluator.process(self.model_inference(input), label)
+            self.evaluator.process(self.model_inference(input).cpu(), label.cpu())
         results = self.evaluator.evaluate()
         for name, value in results.items():
             self.write_scalar(f"{split}/{name}", value, self.epoch)
@@ -170,8 +186,8 @@ class SimpleTrainer(TrainerBase):
         return self.model(input)
 
     def parse_batch_test(self, batch: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return images and labels, on the device."""
-        return batch["img"].to(self.device), batch["label"].to(self.device)
+        """Return images on the device, and labels where they are (upstream's move, too)."""
+        return batch["img"].to(self.device, non_blocking=True), batch["label"]
 
     def get_current_lr(self, names: str | list[str] | None = None) -> float:
         """Return the rate of the first parameter group of the first model (of ``names``)."""
@@ -207,6 +223,7 @@ class TrainerX(SimpleTrainer):
     def end_step(self, summary: Mapping[str, float] | None) -> None:
         """Log the summary of a finished step and save if it is time to (not upstream's).
 
+        TensorBoard gets a point with each line of the log, and with the last step of an epoch.
         Within an epoch the state is saved every TRAIN.CHECKPOINT_STEPS steps and on a requested
         stop. A run that resumes from there averages its log values from zero again.
 
@@ -215,13 +232,15 @@ class TrainerX(SimpleTrainer):
         """
         self._batch_time.update(time.time() - self._step_start)
         self._losses.update(summary)
-        print_freq = self.cfg.TRAIN.PRINT_FREQ
-        if (self.batch_idx + 1) % print_freq == 0 or self.num_batches < print_freq:
-            self._log_batch(self._batch_time, self._data_time, self._losses)
+        done, print_freq = self.batch_idx + 1, self.cfg.TRAIN.PRINT_FREQ
+        logged = done % print_freq == 0 or self.num_batches < print_freq
         step = self.epoch * self.num_batches + self.batch_idx
-        for name, meter in self._losses.meters.items():
-            self.write_scalar(f"train/{name}", meter.avg, step)
-        self.write_scalar("train/lr", self.get_current_lr(), step)
+        if logged:
+            self._log_batch(self._batch_time, self._data_time, self._losses)
+        if logged or done == self.num_batches:
+            for name, meter in self._losses.meters.items():
+                self.write_scalar(f"train/{name}", meter.avg, step)
+            self.write_scalar("train/lr", self.get_current_lr(), step)
         self._save_within_epoch(step + 1)
 
     def _end_epoch(self) -> None:

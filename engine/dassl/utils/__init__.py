@@ -9,6 +9,7 @@ from .checkpoint import (
 )
 from .files import (
     atomic_write,
+    check_image,
     check_isfile,
     download_url,
     listdir_nohidden,
@@ -28,6 +29,7 @@ __all__ = [
     "Registry",
     "atomic_write",
     "check_availability",
+    "check_image",
     "check_isfile",
     "collect_env_info",
     "count_num_param",

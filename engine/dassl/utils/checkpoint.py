@@ -153,7 +153,7 @@ def _one_before(path: Path) -> str:
 
 
 def load_checkpoint(fpath: StrPath) -> dict[str, Any]:
-    """Read a checkpoint, to the CPU if there is no GPU.
+    """Read a checkpoint, to the CPU: whoever loads it copies from there, to whichever GPU is free.
 
     Raises:
         FileNotFoundError: the file does not exist.
@@ -175,8 +175,7 @@ def load_checkpoint(fpath: StrPath) -> dict[str, Any]:
             f"its checksum.{_one_before(path)}"
         )
     try:
-        where = None if torch.cuda.is_available() else "cpu"
-        return torch.load(io.BytesIO(data), map_location=where, weights_only=True)
+        return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many types, depending on what is wrong
         reason = str(error).partition("\n")[0]
         raise ValueError(

@@ -15,6 +15,7 @@ from typing import IO, Any
 from urllib.parse import urlparse
 from urllib.request import urlopen
 
+import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
@@ -22,6 +23,7 @@ from .logger import LOGGER
 
 __all__ = [
     "atomic_write",
+    "check_image",
     "check_isfile",
     "download_url",
     "listdir_nohidden",
@@ -95,8 +97,8 @@ def _sync_folder(folder: Path) -> None:
 def read_json(fpath: StrPath) -> Any:
     """Read a JSON file; an error in its content names the file."""
     try:
-        return json.loads(Path(fpath).read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
+        return json.loads(Path(fpath).read_text(encoding="utf-8-sig"))
+    except (ValueError, RecursionError) as error:  # also where it is no UTF-8
         raise ValueError(
             f"{fpath} is not valid JSON ({error}): delete it or write it again."
         ) from error
@@ -110,24 +112,59 @@ def write_json(obj: Any, fpath: StrPath) -> None:
 
 
 def read_image(path: StrPath) -> Image.Image:
-    """Read an image as RGB.
+    """Read an image as RGB, as CLIP does: alpha and EXIF orientation are ignored.
+
+    Grey images of 16 bits, which Pillow would turn white, are scaled from 0..65535 to 0..255.
 
     Raises:
         FileNotFoundError: the file does not exist.
-        OSError: the file is cut short or not an image.
+        OSError: it is not an image, broken, too large, or has pixels of no known range.
     """
+    with _opened(path) as image:
+        if _has_16_bits(image):
+            levels = np.rint(np.asarray(image, dtype=np.float32) / 257).astype(np.uint8)
+            return Image.fromarray(levels).convert("RGB")
+        return image.convert("RGB")
+
+
+def check_image(path: StrPath) -> None:
+    """Raise what `read_image` would, as far as the first bytes of the file tell."""
+    with _opened(path):
+        pass
+
+
+@contextmanager
+def _opened(path: StrPath) -> Iterator[Image.Image]:
+    """Open an image; what Pillow raises then, or in the block, is told with file and remedy."""
+    reason = remedy = ""
     try:
         with Image.open(path) as image:
-            return image.convert("RGB")
+            if image.mode in ("I", "F") and not _has_16_bits(image):
+                reason = f"its pixels, of mode {image.mode}, have no known range"
+                remedy = "save it with 8 bits per channel, or in 16-bit grey"
+            else:
+                yield image
+                return
     except FileNotFoundError:
         raise FileNotFoundError(
             f"No image at {path}. Check DATASET.ROOT and that the data set is unpacked there."
         ) from None
-    except (OSError, SyntaxError) as error:
-        raise OSError(
-            f"Cannot read the image {path} ({error}). The file is cut short or not an image: "
-            "unpack or download it again."
-        ) from error
+    except Image.DecompressionBombError:
+        reason = f"it has more than {2 * Image.MAX_IMAGE_PIXELS:,} pixels"
+        remedy = "make it smaller"
+    except MemoryError:
+        raise MemoryError(f"by the image {path}") from None
+    except Exception as error:  # on broken bytes Pillow raises far more than OSError
+        if isinstance(error, OSError) and error.errno:  # the machine's, not the image's
+            raise type(error)(error.errno, error.strerror, str(path)) from error
+        reason = " ".join(str(error).split()) or type(error).__name__
+        remedy = "the file is cut short or not an image, unpack or download it again"
+    raise OSError(f"Cannot read the image {path} ({reason}): {remedy}.")
+
+
+def _has_16_bits(image: Image.Image) -> bool:
+    """Return whether an image is grey with levels 0..65535; PNG and PGM may say "I" for these."""
+    return image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM"))
 
 
 def download_url(url: str, dst: StrPath) -> None:

@@ -72,11 +72,37 @@ def test_one_figure_is_drawn_and_its_path_printed(output, capsys):
     ]
 
 
+def test_paired_differences_are_compared(output, result, capsys):
+    rival = select(load("base2new"), trainers=["IVLP"], datasets=["dtd"], seeds=[1, 2])
+    for run in expand(rival):
+        result(output, run, 75.0 + 2 * run.seed)
+    words = [str(output), "--protocol", "base2new", "--compare", "MMLoP", "--format"]
+    main([*words, "json"])
+    tables = json.loads(capsys.readouterr().out)["base2new"]
+    summary = next(table for table in tables if table["title"].endswith("minus the others"))
+    base = summary["rows"][0]
+    assert (base["minus"], base["in"], base["wins"], base["p"]) == ("IVLP", "base", 1, None)
+    assert base["difference"] == {"value": 3.5, "std": 0.5**0.5, "seeds": 2, "planned": 3}
+    for style in ("terminal", "markdown", "latex", "csv", "html"):
+        main([*words, style])
+    assert "minus the others" in (output / "report" / "index.html").read_text()
+
+
+def test_a_method_without_a_rival_is_not_compared(output, capsys):
+    for name in ("MMLoP", "CoOp"):
+        with pytest.raises(SystemExit) as stopped:
+            main([str(output), "--compare", name])
+        error = capsys.readouterr().err
+        assert stopped.value.code == 2 and f"nothing to compare {name} with: --compare" in error
+        assert error.rstrip().endswith("rows are MMLoP.")
+
+
 @pytest.mark.parametrize(
     ("words", "text"),
     [
         (["--figures", "figure2"], "No figure figure2: choose figure1_parameters, "),
         (["--figures", "figure4_few_shot"], "nothing to draw figure4_few_shot from below"),
+        (["--figures", "critical_difference"], "docs/tables.md says how many data sets and"),
         (["--protocol", "nothing"], 'No protocol "nothing": choose '),
         ([], "There is no results.json below"),
     ],

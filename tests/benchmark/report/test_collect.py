@@ -71,7 +71,7 @@ def test_zero_shot_is_found_whatever_the_seeds(tmp_path, result):
 def test_a_deviating_setting_is_kept_by_row(tmp_path, result):
     result(tmp_path, dtd()[0], 50.0, "OPTIM.LR", "0.5", "TRAINER.MMLOP.PREC", "fp16")
     found = collect(load("base2new"), Results(tmp_path))
-    expected = {"OPTIM.LR": {("0.5", "0.0025")}, "TRAINER.MMLOP.PREC": {("fp16", "fp32")}}
+    expected = {"OPTIM.LR": {("0.5", "0.0025")}, "TRAINER.MMLOP.PREC": {("fp16", "auto")}}
     assert found.deviating == {"MMLoP": expected}
 
 
@@ -80,8 +80,15 @@ def test_a_deviating_setting_is_kept_by_row(tmp_path, result):
     [
         ("", "it is no JSON"),
         ('{"accuracy": ', "it is no JSON"),
-        ("[1, 2]", "it lacks accuracy, command"),
-        ('{"accuracy": 1.0, "config": {}}', "it lacks command, commit, correct"),
+        ("{}", "it is of no run, without accuracy or"),
+        ("null", "it is of no run, without accuracy or"),
+        ('"results"', "it is of no run, without accuracy or"),
+        ("[1, 2]", "it is of no run, without accuracy or"),
+        ("[" * 100_000, "it is no JSON"),
+        ('{"accuracy": 1.0, "config": {}}', "it is of no run, without accuracy or"),
+        ('{"config": {"TRAINER": {"NAME": ["a"]}}}', "it is of no run, without accuracy or"),
+        ('{"config": {"TRAINER": {"NAME": "A"}}}', "it is of no run, without accuracy or"),
+        ('{"accuracy": 1, "config": {"TRAINER": {"NAME": "A"}}}', "it lacks command, commit"),
         (b"\xff\xfe", "it is no JSON"),
     ],
 )
@@ -93,6 +100,23 @@ def test_a_broken_or_foreign_file_is_passed_over_with_one_warning(tmp_path, capl
         assert Results(tmp_path).all == []
     (record,) = caplog.records
     assert str(path) in record.getMessage() and reason in record.getMessage()
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("accuracy", "80"), ("seed", "one"), ("seconds", {}), ("device", None)]
+    + [("config", {"TRAINER": {"NAME": "MMLoP"}}), ("command", "train.py"), ("shots", 1.5)]
+    + [("evaluated_checkpoint", {"path": "a"}), ("commit", 3)],
+)
+def test_a_value_that_no_run_writes_is_passed_over(tmp_path, result, caplog, key, value):
+    result(tmp_path, dtd()[0], 61.0)
+    result(tmp_path, dtd()[0], 61.0, folder=tmp_path / "mine")
+    path = tmp_path / "mine" / "results.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), key: value}))
+    with caplog.at_level(logging.WARNING):
+        assert len(Results(tmp_path).all) == 1
+    (record,) = caplog.records
+    assert f"no run writes such a value of {key}" in record.getMessage()
 
 
 def test_a_folder_set_aside_is_not_read(tmp_path, result):

@@ -1,6 +1,9 @@
 from pathlib import Path
 
-from benchmark.protocol import load
+import pytest
+
+from benchmark.plan import expand
+from benchmark.protocol import load, select
 from benchmark.report import main
 from benchmark.report.collect import collect
 from benchmark.report.log_parser import read_log, read_logs
@@ -38,13 +41,22 @@ TRAINER:
   NAME: MaPLe
 Collecting env info ...
 {rest}"""
-RESULT = """=> result
+RESULT = """Evaluate on the *{split}* set
+=> result
 * total: {total}
 * correct: {correct}
 * accuracy: {accuracy:.1f}%
 * error: 0.0%
 * macro_f1: 0.0%
 """
+
+
+TRAINED = "Finish training\nDeploy the last-epoch model\n"
+
+
+def result_of(correct: int, total: int, split: str = "test") -> str:
+    accuracy = 100 * correct / total
+    return RESULT.format(total=f"{total:,}", correct=f"{correct:,}", accuracy=accuracy, split=split)
 
 
 def write_log(folder: Path, correct: int, total: int = 1000, rest: str = "", **values) -> Path:
@@ -56,12 +68,12 @@ def write_log(folder: Path, correct: int, total: int = 1000, rest: str = "", **v
         "model_dir": "",
         "eval_only": False,
     }
-    result = RESULT.format(
-        total=f"{total:,}", correct=f"{correct:,}", accuracy=100 * correct / total
-    )
+    result = result_of(correct, total)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "log.txt"
-    path.write_text(LOG.format(**{**defaults, **values}, rest=rest + result))
+    values = {**defaults, **values}
+    rest += "" if values["eval_only"] else TRAINED
+    path.write_text(LOG.format(**values, rest=rest + result))
     return path
 
 
@@ -75,8 +87,57 @@ def test_accuracy_has_the_precision_of_the_counts(tmp_path):
 
 def test_the_last_result_counts(tmp_path):
     """A run with best_val prints one for every epoch before it."""
-    earlier = RESULT.format(total=100, correct=1, accuracy=1.0)
+    earlier = result_of(1, 100, "val")
     assert read_log(write_log(tmp_path, 500, rest=earlier)).accuracy == 50.0
+
+
+@pytest.mark.parametrize("eval_only", [False, True])
+@pytest.mark.parametrize("earlier", ["val", "test"])
+def test_a_log_that_was_cut_at_any_place_is_no_result(tmp_path, earlier, eval_only):
+    """Within a number as well; "test" is what upstream's engine falls back to in validation."""
+    before = "" if eval_only else result_of(700, 1000, earlier) + "epoch [2/2] batch [5/6]\n"
+    path = write_log(tmp_path, 1234, 2000, rest=before, eval_only=eval_only)
+    whole = path.read_text()
+    told = whole.rindex("* error")  # from here on the result is whole
+    found = set()
+    for end in range(len(whole)):
+        path.write_text(whole[:end])
+        log = read_log(path)
+        found.add(log and log.accuracy)
+        assert (log is None) == (end < told), whole[:end][-40:]
+    assert found == {None, 61.7}
+
+
+def test_a_final_result_on_validation_images_is_no_test(tmp_path):
+    path = write_log(tmp_path, 500)
+    path.write_text(path.read_text().replace("the *test*", "the *val*"))
+    assert read_log(path) is None
+
+
+def test_an_evaluation_that_was_begun_last_counts(tmp_path):
+    """Two evaluations one behind the other, the second cut."""
+    path = write_log(tmp_path, 500)
+    path.write_text(path.read_text() + "Evaluate on the *test* set\n")
+    assert read_log(path) is None
+
+
+def test_a_log_next_to_another_program_s_results_is_read(tmp_path, result):
+    """One next to ours is of the same run, which is read from its results."""
+    write_log(tmp_path / "theirs", 500)
+    (tmp_path / "theirs" / "results.json").write_text("")
+    run = expand(select(load("base2new"), datasets=["dtd"], seeds=[1]))[0]
+    result(tmp_path, run, 60.0, folder=tmp_path / "ours")
+    write_log(tmp_path / "ours", 500)
+    assert [log.path.parent.name for log in read_logs(tmp_path)] == ["theirs"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [("seed: 1\n", "seed: one\n"), ("* total: 1,000", "* total: 0")]
+)
+def test_a_log_that_was_written_over_is_not_read(tmp_path, old, new):
+    path = write_log(tmp_path, 500)
+    path.write_text(path.read_text().replace(old, new, 1))
+    assert read_log(path) is None
 
 
 def test_what_was_trained_on_is_read_from_the_model_s_folder(tmp_path):
@@ -103,6 +164,7 @@ def test_the_report_has_a_row_of_its_own_for_them(tmp_path, capsys):
         write_log(trained, 800 + seed, seed=seed)
         tested = tmp_path / "base2new/test_new" / common
         new = {"classes": "new", "model_dir": f"output/base2new/train_base/{common}"}
+        new["eval_only"] = True
         write_log(tested, 600, seed=seed, **new)
     main([str(tmp_path), "--protocol", "base2new", "--format", "markdown"])
     text = capsys.readouterr().out
@@ -120,7 +182,7 @@ def test_a_real_head_of_a_log_is_understood(tmp_path):
 
     cfg = expected(["--trainer", "IVLP", "--seed", "4", "DATASET.NAME", "EuroSAT"])
     text = f"** Arguments **\nmodel_dir: \nseed: 4\n** Config **\n{cfg}\n"
-    text += RESULT.format(total=10, correct=5, accuracy=50.0)
+    text += TRAINED + result_of(5, 10)
     (tmp_path / "log.txt").write_text(text)
     log = read_log(tmp_path / "log.txt")
     assert (log.trainer, log.dataset, log.seed, log.classes) == ("IVLP", "eurosat", 4, "all")

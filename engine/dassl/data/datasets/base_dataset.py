@@ -9,7 +9,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from dassl.utils import check_availability, download_url, read_image
+from dassl.utils import check_availability, check_image, download_url, read_image
 from dassl.utils.logger import LOGGER
 
 from .archive import extract_archive
@@ -51,6 +51,10 @@ class Datum:
     def open(self) -> Image.Image:
         """Return the image as RGB."""
         return read_image(self.impath)
+
+    def check(self) -> None:
+        """Raise what ``open`` would, as far as the first bytes of the file tell."""
+        check_image(self.impath)
 
 
 class DatasetBase:

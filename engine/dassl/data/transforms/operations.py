@@ -6,6 +6,7 @@ import random
 
 import numpy as np
 import torch
+import torchvision.transforms as T
 from PIL import Image
 from torchvision.transforms import functional as F
 
@@ -30,6 +31,28 @@ class RandomTranslation:
         left = round(random.uniform(0, larger[1] - width))
         top = round(random.uniform(0, larger[0] - height))
         return F.crop(F.resize(image, larger), top, left, height, width)
+
+
+class RandomCrop(T.RandomCrop):
+    """Pad and crop at random; where a crop does not fit, resize the smaller edge first, as CLIP.
+
+    Args:
+        size: height and width of the crop in pixels.
+        padding: pixels added on each side.
+        interpolation: how to resize.
+    """
+
+    def __init__(
+        self, size: tuple[int, int], padding: int, interpolation: T.InterpolationMode
+    ) -> None:
+        super().__init__(size, padding)
+        self.interpolation = interpolation
+
+    def forward(self, img: Image.Image) -> Image.Image:
+        height, width = (side - 2 * self.padding for side in self.size)
+        if img.height < height or img.width < width:
+            img = F.resize(img, max(self.size), self.interpolation)
+        return super().forward(img)
 
 
 class Cutout:

@@ -12,7 +12,13 @@ from yacs.config import CfgNode
 from dassl.utils import check_availability
 from dassl.utils.logger import LOGGER
 
-from .operations import Cutout, GaussianNoise, InstanceNormalization, RandomTranslation
+from .operations import (
+    Cutout,
+    GaussianNoise,
+    InstanceNormalization,
+    RandomCrop,
+    RandomTranslation,
+)
 
 INTERPOLATION_MODES = {
     "bilinear": InterpolationMode.BILINEAR,
@@ -89,6 +95,8 @@ def _size_text(cfg: CfgNode) -> str:
 
 
 def _test_image_steps(cfg: CfgNode) -> list[Step]:
+    if cfg.INPUT.RESIZE_MODE == "squash":
+        return [(f"resize to {_size_text(cfg)}", T.Resize(cfg.INPUT.SIZE, interpolation_mode(cfg)))]
     short_side = max(cfg.INPUT.SIZE)
     return [
         (f"resize the smaller edge to {short_side}", T.Resize(short_side, interpolation_mode(cfg))),
@@ -105,7 +113,8 @@ def _train_image_steps(cfg: CfgNode, choices: Sequence[str]) -> list[Step]:
         steps.append(("random translation", RandomTranslation(size)))
     if "random_crop" in choices:
         padding = cfg.INPUT.CROP_PADDING
-        steps.append((f"random crop (padding = {padding})", T.RandomCrop(size, padding=padding)))
+        crop = RandomCrop(size, padding, mode)
+        steps.append((f"random crop (padding = {padding})", crop))
     if "random_resized_crop" in choices:
         scale = cfg.INPUT.RRCROP_SCALE
         crop = T.RandomResizedCrop(size, scale=scale, interpolation=mode)

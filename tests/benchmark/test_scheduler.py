@@ -1,6 +1,5 @@
-"""The runner at work: processes, kills, two at a time. Real runs on the miniature Caltech101."""
+"""The scheduler at work: processes, kills, two at once. Real runs on the miniature Caltech101."""
 
-import itertools
 import json
 import os
 import signal
@@ -11,9 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmark import run as runner_cli
-from benchmark.runner import Active, _Bar, progress, slots
-from benchmark.worker import BUSY, Call, Outcome, _outcomes, work
+from benchmark import run
 from experiment import cli
 from experiment.lock import InUse, claim
 
@@ -31,7 +28,7 @@ def words(tiny_protocol, tiny_root, tiny_pairs, tmp_path):
 
 def go(words: list[str]) -> int:
     with pytest.raises(SystemExit) as end:
-        runner_cli.main(words)
+        run.main(words)
     return end.value.code
 
 
@@ -157,30 +154,32 @@ def test_a_folder_is_claimed_once(tmp_path):
         pass
 
 
-class Sender(list):
-    send = list.append
+SPY = """
+import os, sys
+from importlib.abc import MetaPathFinder
+class Spy(MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == "clip" and "benchmark.unit" in sys.orig_argv:
+            with open(os.environ["SPY"], "a") as file:
+                print(os.environ.get("CUDA_VISIBLE_DEVICES"), file=file)
+sys.meta_path.insert(0, Spy())
+"""
 
 
-class Alive:
-    """A runner that lives forever."""
-
-    def recv(self):
-        time.sleep(60)
-
-
-def test_a_worker_sees_its_gpu_alone_and_leaves_busy_folders(tmp_path, monkeypatch):
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
-    call, sender = Call((), tmp_path / "seed1" / "train", True), Sender()
-    monkeypatch.setattr(os, "setpgid", lambda *_: None)  # this process stays in its group
-    with claim(tmp_path / "seed1"):
-        work([call], "3", False, sender, Alive())
-    assert sender == [BUSY]
-    assert os.environ["CUDA_VISIBLE_DEVICES"] == "3"
+def test_every_process_sees_its_gpu_alone_before_it_asks_for_any(words, tmp_path, monkeypatch):
+    """As users call it; clip asks for GPUs when it is imported."""
+    (tmp_path / "sitecustomize.py").write_text(SPY)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), *sys.path]))
+    monkeypatch.setenv("SPY", str(tmp_path / "seen"))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    scheduler = start(words("--gpus", "3,5"))
+    assert scheduler.wait(timeout=120) == 0, scheduler.stderr.read()
+    assert sorted((tmp_path / "seen").read_text().split()) == ["3", "5"]
 
 
 def test_runs_are_spread_over_the_gpus():
-    assert slots(["0", "1"], 5) == ["0", "1", "0", "1", "0"]
-    assert slots([None], 2) == [None, None]
+    assert run.places(["0", "1"], 5) == ["0", "1", "0", "1", "0"]
+    assert run.places([None], 2) == [None, None]
 
 
 def test_prompts_of_another_training_are_not_tested(words, tmp_path, capsys):
@@ -217,51 +216,6 @@ def test_a_run_that_has_just_begun_by_hand_is_left_alone(words, tmp_path, capsys
     assert "in use by the run of process" in capsys.readouterr().err
 
 
-def test_processes_are_forked_before_anybody_asks_for_gpus():
-    """Else "Cannot re-initialize CUDA in forked subprocess" ends every run on a GPU."""
-    from benchmark.runner import PRELOAD
-
-    code = (
-        f"import importlib, os, sys\n"
-        f"for name in {PRELOAD!r}: importlib.import_module(name)\n"
-        "import torch\n"
-        "assert not {'clip', 'train'} & set(sys.modules)\n"
-        "pid = os.fork()\n"
-        "if pid == 0: os._exit(torch.cuda._is_in_bad_fork())\n"
-        "sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))\n"
-    )
-    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
-
-
-# The progress bar
-
-LOG = "epoch [12/30] batch [5/10] time 0.1 (0.1) data 0.0 (0.0) loss 1.50 (1.2345) loss_ce 1 (1)\n"
-
-
-def test_the_log_s_last_line_tells_epoch_and_loss(tmp_path):
-    assert progress(tmp_path) == (0.0, "")
-    (tmp_path / "log.txt").write_text(LOG.replace("12/30", "11/30") + LOG)
-    share, text = progress(tmp_path)
-    assert share == pytest.approx(11.5 / 30) and text == "epoch 12/30 loss 1.23"
-    (tmp_path / "log.txt").write_text(LOG.split(" time")[0])
-    assert progress(tmp_path).text == "epoch 12/30"
-
-
-def test_the_bar_has_tqdm_s_form_and_ignores_what_was_done_before(tmp_path):
-    """Of four trainings two were skipped; of the other two one is half done after ten seconds."""
-    folders = [tmp_path / str(number) for number in range(4)]
-    folders[2].mkdir()
-    calls = [Call((), folder, trains=True) for folder in folders]
-    with _Bar(calls) as bar:
-        outcomes = {folder: Outcome(folder, "skipped") for folder in folders[:2]}
-        bar.show(outcomes, [Active(None, calls[2:3], None)])
-        (folders[2] / "log.txt").write_text(LOG.replace("12/30", "15/30").replace("5/10", "10/10"))
-        bar.show(outcomes, [Active(None, calls[2:3], None)])
-        text = bar.bar.format_meter(**{**bar.bar.format_dict, "elapsed": 10.0, "ncols": 90})
-    assert text.startswith(" 62%|") and "| 2/4 [00:10<00:30, 20.00s/run" in text
-    assert text.endswith(", epoch 15/30 loss 1.23]")
-
-
 # Seeds together
 
 
@@ -288,83 +242,3 @@ def test_results_say_that_seeds_went_together(words, tmp_path):
     assert [(r["seed"], r.get("together")) for r in found] == [
         (1, None), (1, [1, 2]), (2, None), (2, [1, 2])
     ]  # fmt: skip
-
-
-@pytest.fixture
-def trainings(tmp_path, monkeypatch):
-    """Calls of four seeds' trainings, and what train.py is asked for: it writes what it should.
-
-    Each of `states` is the checkpoint from which a seed is resumed, None for a new one.
-    """
-    asked = []
-
-    def make(states, together):
-        calls = []
-        for seed, checkpoint in enumerate(states, start=1):
-            folder = tmp_path / f"seed{seed}" / "train"
-            calls.append(Call(("--output-dir", str(folder)), folder, True, group=tmp_path))
-            if checkpoint:
-                (folder / "prompt_learner").mkdir(parents=True)
-                (folder / "prompt_learner" / checkpoint).touch()
-                (folder / "prompt_learner" / "checkpoint").write_text(checkpoint)
-        monkeypatch.setattr(cli, "main", lambda words: ran([words], finish))
-        monkeypatch.setattr(cli, "main_multi_seed", lambda groups: ran(groups, together))
-        monkeypatch.setattr("benchmark.worker._prepare", prepared)
-        return calls, asked
-
-    def ran(groups, what):
-        asked.append([Path(flag_and_folder[1]).parent.name for flag_and_folder in groups])
-        what([Path(folder) for _, folder in groups])
-
-    def prepared(call, aside):
-        return "resumable" if (call.folder / "prompt_learner").exists() else "new"
-
-    return make
-
-
-def finish(folders):
-    for folder in folders:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "results.json").write_text("{}")
-
-
-def test_those_at_the_same_step_are_resumed_together(trainings):
-    states = ["model.pth.tar-3", None, "model.pth.tar-3", "model.pth.tar-2", None]
-    calls, asked = trainings(states, finish)
-    outcomes = list(_outcomes(calls, False))
-    assert asked == [["seed1", "seed3"], ["seed2", "seed5"], ["seed4"]]
-    assert {outcome.folder for outcome in outcomes} == {call.folder for call in calls}
-    assert {outcome.kind for outcome in outcomes} == {"finished"}
-
-
-def test_what_a_group_leaves_unfinished_is_trained_apart(trainings, capsys):
-    def fail(folders):
-        finish(folders[:1])
-        print("train.py: Seed 2: too much.", file=sys.stderr)
-        sys.exit(3)
-
-    calls, asked = trainings([None, None, None], fail)
-    kinds = [(outcome.folder.parent.name, outcome.kind) for outcome in _outcomes(calls, False)]
-    assert kinds == [("seed1", "finished"), ("seed2", "finished"), ("seed3", "finished")]
-    assert asked == [["seed1", "seed2", "seed3"], ["seed2"], ["seed3"]]
-    printed = capsys.readouterr().err.strip()
-    assert printed.endswith(
-        ": seed2, seed3 are trained separately. train.py: Seed 2: too much. (exit status 3)"
-    )
-
-
-def test_a_stopped_group_is_stopped(trainings):
-    calls, asked = trainings([None, None], lambda _: sys.exit(4))
-    kinds = [outcome.kind for outcome in itertools.islice(_outcomes(calls, False), 2)]
-    assert kinds == ["stopped", "stopped"] and asked == [["seed1", "seed2"]]
-
-
-def test_a_group_waits_for_a_seed_that_another_runner_has(tmp_path, monkeypatch):
-    monkeypatch.setattr(os, "setpgid", lambda *_: None)  # this process stays in its group
-    calls = [Call((), tmp_path / f"seed{s}" / "train", True, group=tmp_path) for s in (1, 2)]
-    sender = Sender()
-    with claim(tmp_path / "seed2"):
-        work(calls, None, False, sender, Alive())
-    assert sender == [BUSY]
-    with claim(tmp_path / "seed1"):  # it did not keep the other
-        pass

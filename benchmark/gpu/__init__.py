@@ -1,0 +1,1 @@
+"""What only a GPU can show: is it right there, and how fast?"""

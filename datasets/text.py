@@ -1,0 +1,97 @@
+"""Read text files whatever their encoding, and tell names apart as CLIP does."""
+
+import codecs
+import re
+import unicodedata
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import clip
+
+MARKS = (  # UTF-32 first: its mark begins with that of UTF-16
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+    (codecs.BOM_UTF8, "utf-8-sig"),
+)
+MAX_TOKENS = 75  # CLIP's 77 without [SOS] and [EOT]
+MEASURED_LENGTH = 512  # names are tokenised up to here
+UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")  # \ud800...: not UTF-8
+INVISIBLE = re.compile("[\u00ad\u200b\u200e\u200f\u202a-\u202e\u2060\ufeff]")
+
+
+def read_text(path: Path) -> str:
+    """Read a text file in UTF-8, or in UTF-16 or UTF-32 with a byte order mark.
+
+    Raises:
+        ValueError: it is in another encoding; the message names file and line.
+    """
+    content = path.read_bytes()
+    encoding = next((name for mark, name in MARKS if content.startswith(mark)), "utf-8")
+    try:
+        text = content.decode(encoding)
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise ValueError(
+            f"{path} must be text in UTF-8, got the byte 0x{content[error.start]:02x} in line "
+            f"{line}: save it as UTF-8"
+        ) from None
+    if "\0" in text:  # so looks UTF-16 without a mark
+        raise ValueError(f"{path} must be text in UTF-8, it holds zero bytes: save it as UTF-8")
+    return text
+
+
+def nfc(name: str) -> str:
+    """Return a name in Unicode's composed form: an "é" may be one character or two."""
+    return name if name.isascii() else unicodedata.normalize("NFC", name)
+
+
+def check_path(path: str) -> None:
+    """Raise ValueError if a path cannot be written into logs and results."""
+    if UNPRINTABLE.search(path):
+        raise ValueError(
+            f"the path {ascii(path)} must be UTF-8 without control characters such as a line "
+            "break: rename the file or folder"
+        )
+
+
+def check_texts(names: Mapping[int, str], unique: bool = True) -> None:
+    """Raise ValueError unless CLIP can tell the class names apart.
+
+    It reads them in lower case, with spaces for underscores and for any white space, with HTML
+    entities and broken Unicode resolved, and digit by digit.
+
+    Args:
+        names: by label.
+        unique: False allows the same text for several labels.
+    """
+    for name in names.values():
+        if UNPRINTABLE.search(name) or INVISIBLE.search(name):
+            raise ValueError(
+                f"the class name {ascii(name)} holds characters that cannot be seen or printed: "
+                "rename the class"
+            )
+    texts = [name.replace("_", " ") for name in names.values()]
+    tokens = clip.tokenize(texts, context_length=MEASURED_LENGTH, truncate=True)
+    lengths = (tokens.argmax(dim=1) - 1).tolist()  # [EOT] has the highest number of all tokens
+    seen: dict[tuple[int, ...], str] = {}
+    for name, row, length in zip(names.values(), tokens.tolist(), lengths, strict=True):
+        if not 1 <= length <= MAX_TOKENS:
+            raise ValueError(
+                f"the class name {name!r} has {length} tokens, CLIP takes 1 to {MAX_TOKENS}: "
+                "rename the class"
+            )
+        other = seen.setdefault(tuple(row[: length + 2]), name)
+        if unique and other is not name:
+            raise ValueError(
+                f"the class names {other!r} and {name!r} are the same text for CLIP: rename one "
+                "of the two classes, or merge them"
+            )
+
+
+def shorten(names: Sequence[str], shown: int = 12) -> str:
+    """Return names in one line, of many the first ones and the last."""
+    if len(names) > shown:
+        names = [*names[: shown - 1], "...", names[-1]]
+    return ", ".join(names)
