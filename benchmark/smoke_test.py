@@ -16,10 +16,12 @@ from benchmark.plan import Run
 from benchmark.report import report
 from experiment.run_state import set_aside
 
+FOR_FEW_SHOTS = "CLIPAdapter,LPPlusPlus,TaskRes,TipAdapter,TipAdapterF"
 PARTS = (
     ["base2new", "--trainers", "all"],
     ["domain_generalization", "cross_dataset", "--trainers", "ZeroshotCLIP,MMLoP"],
     ["few_shot", "few_shot_vit_b32", "--trainers", "ZeroshotCLIP,MMLoP"],
+    ["few_shot", "--trainers", FOR_FEW_SHOTS, "--shots", "16"],
     ["components", "sensitivity_rank", "sensitivity_length", "sensitivity_depth", "logits_loss"],
 )
 SEEDS = (1, 2)

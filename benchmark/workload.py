@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from functools import cache
 
 from dassl.data.datasets import DATASET_REGISTRY
+from dassl.engine import TRAINER_REGISTRY
 from yacs.config import CfgNode
 
 from datasets.splits import subsample_classes
@@ -48,11 +49,13 @@ def workload(runs: Iterable[tuple[bool, CfgNode]]) -> Counter:
 def schedule(cfg: CfgNode) -> tuple[int, int]:
     """Return the steps of a training, and the images in each.
 
-    The loader drops the last partial batch, if there is a full one.
+    The loader drops the last partial batch, if there is a full one. A method may count its steps.
     """
     images = size(cfg)[0] * cfg.DATASET.NUM_SHOTS
     batch = min(cfg.DATALOADER.TRAIN_X.BATCH_SIZE, images)
-    return images // batch * cfg.OPTIM.MAX_EPOCH, batch
+    node = cfg.TRAINER[TRAINER_REGISTRY.get(cfg.TRAINER.NAME).node]
+    counted = node.get("EPOCH_STEPS", 0) * max(cfg.DATASET.NUM_SHOTS, 0)
+    return (counted or images // batch) * cfg.OPTIM.MAX_EPOCH, batch
 
 
 def size(cfg: CfgNode) -> tuple[int, int]:

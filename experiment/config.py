@@ -108,7 +108,10 @@ def default_output(cfg: CfgNode, method_file: str) -> Path:
 
 
 def _files(args: argparse.Namespace) -> tuple[str, str]:
-    """Return the data set's and the method's YAML; by default the demo's, or base-to-new."""
+    """Return the data set's and the method's YAML; by default the demo's, or base-to-new.
+
+    A method that is for few shots alone has none for base-to-new, and those for few shots count.
+    """
     dataset_file, method_file = args.dataset_config_file, args.config_file
     demo = not dataset_file and "DATASET.NAME" not in args.opts
     if demo and args.root:
@@ -116,8 +119,9 @@ def _files(args: argparse.Namespace) -> tuple[str, str]:
     if demo:
         dataset_file = str(DEMO_DATASET)
     if not method_file and args.trainer:
-        default = CONFIGS / "trainers" / args.trainer / ("demo.yaml" if demo else "base2new.yaml")
-        method_file = str(default) if default.exists() else ""
+        folder, names = CONFIGS / "trainers" / args.trainer, ("base2new", "few_shot")
+        files = [folder / f"{name}.yaml" for name in (("demo",) if demo else names)]
+        method_file = next((str(file) for file in files if file.exists()), "")
     return dataset_file, method_file
 
 

@@ -146,6 +146,25 @@ RULES: dict[str, Rule] = {
     "TRAINER.*.ADAPTER_DIM": at_least(1),
     "TRAINER.*.ADAPTER_SCALE": above(0),
     "TRAINER.*.GPA_STD": above(0),
+    "TRAINER.*.EPOCH_STEPS": at_least(0),
+    "TRAINER.CLIPLORA.RANK": at_least(1),
+    "TRAINER.CLIPLORA.ALPHA": above(0),
+    "TRAINER.CLIPLORA.DROPOUT": BETA,
+    "TRAINER.CLIPADAPTER.RATIO": SHARE,
+    "TRAINER.CLIPADAPTER.REDUCTION": at_least(1),
+    "TRAINER.MMRL.ALPHA": SHARE,
+    "TRAINER.MMRL.REG_WEIGHT": at_least(0),
+    "TRAINER.MMRL.N_REP_TOKENS": at_least(1),
+    "TRAINER.MMRL.REP_DIM": at_least(1),
+    "TRAINER.MMRL.REP_LAYERS": Rule(
+        "a list of whole numbers", lambda layers: _numbers(layers, int)
+    ),
+    "TRAINER.TWOSTAGE.FIRST_STAGE": SHARE,
+    "TRAINER.TaskRes.RESIDUAL_SCALE": above(0),
+    "TRAINER.TIPADAPTER.ALPHA": at_least(0),
+    "TRAINER.TIPADAPTER.BETA": above(0),
+    "TRAINER.TIPADAPTER.SEARCH_*": at_least(0),
+    "TRAINER.TIPADAPTER.AUGMENT_EPOCHS": at_least(1),
     "LOSS.T": above(0),
 }
 FINITE = Rule("a finite number", math.isfinite)

@@ -37,7 +37,9 @@ def is_multi_seed(trainer: str) -> bool:
     method = TRAINER_REGISTRY.get(trainer)
     if not issubclass(method, PromptTrainer) or not method.requires_training:
         return False
-    return all(getattr(method, name) is getattr(PromptTrainer, name) for name in STEP)
+    return method.pure_step and all(
+        getattr(method, name) is getattr(PromptTrainer, name) for name in STEP
+    )
 
 
 def check_multi_seed(cfgs: Sequence[CfgNode]) -> None:

@@ -132,10 +132,15 @@ def _classifier(
     trainer = method.__new__(method)
     trainer.cfg, trainer.backbone = cfg, method.load_backbone(cfg)
     trainer.device = trainer.backbone.device
-    trainer.dm = SimpleNamespace(dataset=SimpleNamespace(classnames=list(classnames)))
+    checkpoint = {} if path is None else load_checkpoint(str(path))
+    labels = checkpoint.get("state_dict", {}).get("labels", ())  # of the shots in a cache
+    shots = [SimpleNamespace(label=int(label)) for label in labels]
+    dataset = SimpleNamespace(classnames=list(classnames), train_x=shots)
+    trainer.dm = SimpleNamespace(dataset=dataset)
     trainer.model = trainer.build_clip(list(classnames), torch.Generator())
     learner = trainer.model.prompt_learner.to(trainer.device)
     if path is not None:
         learner.load_state_dict(trainer.read_checkpoint(path)["state_dict"])
-    trainer.model.fix_text(trainer.model.text_classifier())
-    return trainer.model.eval().requires_grad_(False)
+    model = trainer.model.eval().requires_grad_(False)  # first: nothing drops out of the text
+    model.fix_text(model.text_classifier())
+    return model

@@ -4,13 +4,11 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from prompting.image_encoder import encode_image
 from prompting.layers import scale_gradient
 from prompting.model import PromptedCLIP
-from prompting.precision import autocast
 from prompting.text_encoder import encode_text
 
 Layers = list[Callable[[Tensor], Tensor] | None]
@@ -81,13 +79,9 @@ def _layers(layers: range, inputs: int, outputs: int, generator: torch.Generator
 class AdaptedCLIP(PromptedCLIP):
     """Classifies with adapters in both towers; its prompts are frozen words."""
 
-    def image_features(self, images: Tensor, prompts: Sequence[Tensor] = ()) -> Tensor:
-        with autocast(self.precision, self.device):
-            features = encode_image(self.clip, images, prompts, self.prompt_learner.vision())
-        return F.normalize(features.float(), dim=-1)
+    def encode_image(self, images: Tensor, prompts: Sequence[Tensor]) -> Tensor:
+        return encode_image(self.clip, images, prompts, self.prompt_learner.vision())
 
-    def text_features(self, prompts: Sequence[Tensor | None]) -> Tensor:
-        with autocast(self.precision, self.device):
-            adapters = self.prompt_learner.text()
-            features = encode_text(self.clip, self.tokenized_prompts, prompts, adapters)
-        return F.normalize(features.float(), dim=-1)
+    def encode_text(self, prompts: Sequence[Tensor | None]) -> Tensor:
+        adapters = self.prompt_learner.text()
+        return encode_text(self.clip, self.tokenized_prompts, prompts, adapters)

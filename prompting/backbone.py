@@ -180,6 +180,16 @@ def require_transformer(backbone: Backbone) -> None:
         )
 
 
+def require_openai(backbone: Backbone, method: str) -> None:
+    """Refuse, by a ValueError, what is no CLIP in OpenAI's form with a transformer image tower."""
+    require_transformer(backbone)
+    if not isinstance(backbone.model, CLIP):
+        raise ValueError(
+            f'{method} takes CLIP in OpenAI\'s form alone, and backbone "{backbone.name}" is a '
+            'model of open_clip: choose one of the ViT backbones, such as "ViT-B/16".'
+        )
+
+
 def _load(name: str, trust: bool, architecture: Architecture) -> CLIP:
     path = Path(name).expanduser()
     if name == DEMO or name in clip.available_models():

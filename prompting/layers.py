@@ -4,13 +4,34 @@ import torch
 from torch import Tensor, nn
 
 
-def linear(inputs: int, outputs: int, generator: torch.Generator) -> nn.Linear:
+def linear(inputs: int, outputs: int, generator: torch.Generator, bias: bool = True) -> nn.Linear:
     """Return a layer with PyTorch's usual random weights, drawn from this generator."""
-    layer = nn.utils.skip_init(nn.Linear, inputs, outputs)
+    layer = nn.utils.skip_init(nn.Linear, inputs, outputs, bias=bias)
     bound = inputs**-0.5
-    nn.init.uniform_(layer.weight, -bound, bound, generator=generator)
-    nn.init.uniform_(layer.bias, -bound, bound, generator=generator)
+    for parameter in layer.parameters():
+        nn.init.uniform_(parameter, -bound, bound, generator=generator)
     return layer
+
+
+class ResidualAdapter(nn.Module):
+    """Mixes features (..., D) with what a bottleneck makes of them (CLIP-Adapter).
+
+    (1 - ratio) f + ratio relu(U relu(V f)),    V (D / reduction, D), U (D, D / reduction)
+    """
+
+    def __init__(
+        self, width: int, reduction: int, ratio: float, generator: torch.Generator
+    ) -> None:
+        super().__init__()
+        self.ratio = ratio
+        self.down = linear(width, width // reduction, generator, bias=False)
+        self.up = linear(width // reduction, width, generator, bias=False)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return the mixture, in fp32 where the features are not normalised yet."""
+        features = features.float()
+        mixed = self.up(self.down(features).relu()).relu()
+        return torch.lerp(features, mixed.float(), self.ratio)
 
 
 class _ScaleGradient(torch.autograd.Function):

@@ -99,7 +99,7 @@ class PromptedCLIP(nn.Module):
     def image_features(self, images: Tensor, prompts: Sequence[Tensor] = ()) -> Tensor:
         """Return normalised features (B, D), fp32; without prompts those of the frozen CLIP."""
         with autocast(self.precision, self.device):
-            features = encode_image(self.clip, images, prompts)
+            features = self.encode_image(images, prompts)
         return F.normalize(features.float(), dim=-1)
 
     def text_features(self, prompts: Sequence[Tensor | None]) -> Tensor:
@@ -108,8 +108,16 @@ class PromptedCLIP(nn.Module):
         With prompts that differ between the images they are (B, C, D).
         """
         with autocast(self.precision, self.device):
-            features = encode_text(self.clip, self.tokenized_prompts, prompts)
+            features = self.encode_text(prompts)
         return F.normalize(features.float(), dim=-1)
+
+    def encode_image(self, images: Tensor, prompts: Sequence[Tensor]) -> Tensor:
+        """Return features (B, D) as the image tower gives them; a method may change the tower."""
+        return encode_image(self.clip, images, prompts)
+
+    def encode_text(self, prompts: Sequence[Tensor | None]) -> Tensor:
+        """Return features (C, D) as the text tower gives them; a method may change the tower."""
+        return encode_text(self.clip, self.tokenized_prompts, prompts)
 
     def correct(self, text: Tensor) -> Tensor:
         """Return the text features that classify: drift-corrected where that is on."""

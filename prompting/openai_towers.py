@@ -12,7 +12,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from prompting.transformer import Attend, attend, run_block
+from prompting.transformer import Attend, Project, attend, project, run_block
 
 Adapter = Callable[[Tensor], Tensor] | None
 Needed = Callable[[Tensor], Tensor] | None
@@ -66,9 +66,10 @@ class TextTower:
         attend: Attend = attend,
         adapter: Adapter = None,
         needed: Needed = None,
+        projection: Project = project,
     ) -> Tensor:
         """Apply a layer, see `run_block`."""
-        return run_block(self.blocks[index], x, attend, adapter, needed)
+        return run_block(self.blocks[index], x, attend, adapter, needed, projection)
 
     def project(self, x: Tensor) -> Tensor:
         """Return the features (..., D) of the token (..., d) that stands for each text."""
@@ -82,9 +83,11 @@ class ImageTower:
         width: d.
         blocks: its layers.
         read: how many tokens in front the pooling reads; None: all but the prompts.
+        projects: whether its layers take a `projection` of their own.
     """
 
     read: int | None = 1
+    projects = True
 
     def __init__(self, visual: nn.Module, dtype: torch.dtype) -> None:
         self.visual, self.dtype = visual, dtype
@@ -107,10 +110,17 @@ class ImageTower:
         return self.visual.ln_pre(prompt)
 
     def run(
-        self, index: int, x: Tensor, prompts: int, adapter: Adapter = None, needed: Needed = None
+        self,
+        index: int,
+        x: Tensor,
+        prompts: int,
+        adapter: Adapter = None,
+        needed: Needed = None,
+        projection: Project = project,
     ) -> Tensor:
         """Apply a layer to tokens (B, L, d), of which the last `prompts` are prompts."""
-        return run_block(self.blocks[index], x, adapter=adapter, needed=needed)
+        block = self.blocks[index]
+        return run_block(block, x, adapter=adapter, needed=needed, project=projection)
 
     def project(self, x: Tensor) -> Tensor:
         """Return the features (B, D) of the tokens (B, read, d) behind the last layer."""

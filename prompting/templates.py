@@ -133,6 +133,12 @@ def template_for(dataset: str, own: Mapping[str, str]) -> str:
     return {**CUSTOM_TEMPLATES, **own}.get(dataset, DEFAULT_TEMPLATE)
 
 
+def zero_shot_templates(dataset: str) -> tuple[str, ...]:
+    """Return the templates of methods on frozen features: for ImageNet seven, else the one."""
+    imagenet = dataset.startswith("ImageNet")
+    return IMAGENET_TEMPLATES_SELECT if imagenet else (template_for(dataset, {}),)
+
+
 def class_prompts(classnames: Sequence[str], template: str) -> list[str]:
     """Put each class name into a template such as "a photo of a {}.".
 

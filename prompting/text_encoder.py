@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from prompting.errors import ArgumentError, check_list
@@ -21,6 +22,7 @@ from prompting.text_packing import Packing, pack
 from prompting.text_padding import Padding, pad
 from prompting.tokenizer import CLIP_TOKENIZER, Tokenizer
 from prompting.towers import text_tower
+from prompting.transformer import Project, project
 
 POSITIONS = ("end", "middle", "front")
 
@@ -146,11 +148,19 @@ def _tokenized(
     return TokenizedPrompts(tokens, end, source, *packings, int(source.max()) + 1)
 
 
+def insert_tokens(tokenized: TokenizedPrompts, count: int) -> Packing:
+    """Return the packing of prompts with so many tokens more behind [SOS], on their device."""
+    end, source = tokenized.end.cpu() + count, F.pad(tokenized.source.cpu(), (count, 0), value=-1)
+    return pack(end, source, tokenized.prefix + count).to(tokenized.end.device)
+
+
 def encode_text(
     model: nn.Module,
     tokenized: TokenizedPrompts,
     prompts: Sequence[Tensor | None] = (),
     adapters: Sequence[Callable[[Tensor], Tensor] | None] = (),
+    projections: Sequence[Project] = (),
+    inserted: tuple[Packing | None, Sequence[Tensor | None]] = (None, ()),
 ) -> Tensor:
     """Encode tokenised prompts: features (C, D), not normalised, in the model's dtype.
 
@@ -162,6 +172,10 @@ def encode_text(
             positional embedding is added as to any token. A tensor (J, T, d) will do; nothing
             gives CLIP's own features.
         adapters: for each layer a function of its normalised input, added to its output, or None.
+        projections: for each layer what makes its queries, keys and values; none: CLIP's own.
+        inserted: tokens (T, d) or None for each layer, and the packing that `insert_tokens` gave
+            for them; the first ones are inserted behind [SOS] at the input of their layer, the next
+            ones replace them (MMRL). They do not go with `prompts`.
 
     Raises:
         ArgumentError: prompts of another T than the texts have slots, or of other classes.
@@ -180,13 +194,19 @@ def encode_text(
                 x = packing.unpack(x, tokenized.packing_per_class)
                 packing = tokenized.packing_per_class
             x = packing.fill(x, prompt)
+        if index < len(inserted[1]) and inserted[1][index] is not None:
+            tokens = inserted[1][index].type(x.dtype).expand(len(x), -1, -1)
+            behind = 1 if packing is tokenized.packing else 1 + tokens.shape[1]
+            x = torch.cat([x[:, :1], tokens, x[:, behind:]], dim=1)
+            packing = inserted[0]
         if index == 0:
             x = x + tower.positions(packing.column)
         adapter = adapters[index] if index < len(adapters) else None
+        own = projections[index] if index < len(projections) else project
         if index < last:
-            x = tower.run(index, x, packing.attend, adapter)
+            x = tower.run(index, x, packing.attend, adapter, projection=own)
         else:  # only [EOT] is read
-            x = tower.run(index, x, packing.attend_at_ends, adapter, packing.at_ends)
+            x = tower.run(index, x, packing.attend_at_ends, adapter, packing.at_ends, own)
     features = tower.project(x)
     return features if per_image else features[0]
 

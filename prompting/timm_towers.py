@@ -11,7 +11,9 @@ same wherever it stands.
 import torch
 from torch import Tensor, nn
 
+from prompting.errors import ArgumentError
 from prompting.openai_towers import Adapter, ImageTower, Needed
+from prompting.transformer import Project, project
 
 TRUNKS = ("VisionTransformer", "Eva")
 BLOCKS = ("Block", "EvaBlock")  # normalised in front of attention and MLP, as an adapter expects
@@ -19,6 +21,8 @@ BLOCKS = ("Block", "EvaBlock")  # normalised in front of attention and MLP, as a
 
 class TimmImage(ImageTower):
     """The `TimmModel` of open_clip, with a vision transformer as its trunk."""
+
+    projects = False
 
     def __init__(self, visual: nn.Module) -> None:
         self.visual, self.trunk = visual, visual.trunk
@@ -40,8 +44,16 @@ class TimmImage(ImageTower):
         return self.trunk.norm_pre(prompt)
 
     def run(
-        self, index: int, x: Tensor, prompts: int, adapter: Adapter = None, needed: Needed = None
+        self,
+        index: int,
+        x: Tensor,
+        prompts: int,
+        adapter: Adapter = None,
+        needed: Needed = None,
+        projection: Project = project,
     ) -> Tensor:
+        if projection is not project:
+            raise ArgumentError("projections", "are given for a tower of timm: it takes none.")
         block = self.blocks[index]
         rope = self._rotation(prompts)
         out = block(x) if rope is None else block(x, rope=rope)

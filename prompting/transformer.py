@@ -5,6 +5,7 @@ which tokens are kept are ours.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -14,7 +15,15 @@ from torch import Tensor, nn
 
 # From queries (B, N, d), keys and values (B, L, 2 d) and the number of heads to (B, N, d).
 Attend = Callable[[Tensor, Tensor, int], Tensor]
+# From attention's matrix (3 d, d) and bias (3 d,), tokens (B, L, d) and which rows of the matrix
+# to these rows of queries, keys and values.
+Project = Callable[[Tensor, Tensor, Tensor, slice], Tensor]
 GELU_SLOPE = 1.702  # CLIP's QuickGELU has it as a number only
+
+
+def project(weight: Tensor, bias: Tensor, x: Tensor, rows: slice) -> Tensor:
+    """Return queries, keys and values (B, L, 3 d) of tokens (B, L, d), or some of their rows."""
+    return F.linear(x, weight[rows], bias[rows])
 
 
 def attend(query: Tensor, key_value: Tensor, heads: int, mask: Tensor | None = None) -> Tensor:
@@ -36,6 +45,7 @@ def run_block(
     attend: Attend = attend,
     adapter: Callable[[Tensor], Tensor] | None = None,
     needed: Callable[[Tensor], Tensor] | None = None,
+    project: Project = project,
 ) -> Tensor:
     """Apply a block.
 
@@ -46,19 +56,20 @@ def run_block(
         adapter: a function of the normalised input, added to the output.
         needed: picks the N tokens (B, N, d) whose output is needed, by default all L. The others
             are attended to all the same.
+        project: makes queries, keys and values of the normalised input.
 
     Returns:
         (B, N, d).
     """
     w, width = _weights(block, x.device.type), x.shape[-1]
-    weight, bias = w.in_weight, w.in_bias
+    project = partial(project, w.in_weight, w.in_bias)
     normed = block.ln_1(x)
     if needed is None:
-        query, key_value = F.linear(normed, weight, bias).split((width, 2 * width), dim=-1)
+        query, key_value = project(normed, slice(None)).split((width, 2 * width), dim=-1)
     else:
-        key_value = F.linear(normed, weight[width:], bias[width:])
+        key_value = project(normed, slice(width, None))
         x, normed = needed(x), needed(normed)
-        query = F.linear(normed, weight[:width], bias[:width])
+        query = project(normed, slice(width))
     mixed = attend(query, key_value, block.attn.num_heads)
     x = x + _scaled(block, "ls_1", F.linear(mixed, w.out_weight, w.out_bias))
     x = x + _scaled(block, "ls_2", _mlp(block.mlp, w, block.ln_2(x)))

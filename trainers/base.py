@@ -52,6 +52,7 @@ class PromptTrainer(PromptCheckpoints, TrainerX):
 
     node: str  # the method's own config: cfg.TRAINER.<node>, with at least PREC
     requires_training: bool = True  # whether there is anything to train
+    pure_step: bool = True  # whether batch and parameters decide it: for CUDA graphs, many seeds
     command: Sequence[str] | None = None  # what was called, for results.json; None: sys.argv
     seeds: Sequence[int] = ()  # of the runs that are stepped in this process, where several are
     _confidences: list[Tensor] | None = None  # of the images evaluated so far
@@ -123,7 +124,8 @@ class PromptTrainer(PromptCheckpoints, TrainerX):
             self.sched = build_lr_scheduler(self.optim, cfg.OPTIM)
         if needs_scaler(self.backbone.precision, self.device):
             self.scaler = torch.amp.GradScaler("cuda")
-        self._graph = CUDAGraphStep(cfg.TRAIN.get("CUDA_GRAPH", True))  # upstream lacks the key
+        graph = self.pure_step and cfg.TRAIN.get("CUDA_GRAPH", True)  # upstream lacks the key
+        self._graph = CUDAGraphStep(graph)
         self.register_model(FOLDER, prompt_learner, self.optim, self.sched)
 
     def _key(self, argument: str) -> str:

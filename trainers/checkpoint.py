@@ -56,6 +56,7 @@ class PromptCheckpoints:
     """The part of a trainer that writes and reads its checkpoints, with Dassl's hooks."""
 
     training_only: tuple[str, ...] = ("PREC",)  # options that trained prompts do not depend on
+    per_class: str = ""  # what is learned for each class, and has no use for others
     added_options: Mapping[str, object] = {}  # what old checkpoints were trained without knowing
     loaded: Mapping | None = None  # path and epoch of the checkpoint that is evaluated
 
@@ -147,10 +148,15 @@ class PromptCheckpoints:
         Raises:
             ValueError: it is of another method, backbone, shape or setting: what to pass.
         """
-        checkpoint = load_checkpoint(str(path))
+        checkpoint = self.adapt_checkpoint(load_checkpoint(str(path)))
         self._check_origin(checkpoint, path)
+        self._check_classes(checkpoint, path)
         self._check_shapes(checkpoint["state_dict"], path)
         self._check_options(checkpoint, path)
+        return checkpoint
+
+    def adapt_checkpoint(self, checkpoint: Mapping) -> Mapping:
+        """Return a checkpoint as it fits the classes of this run (a hook)."""
         return checkpoint
 
     def _check_origin(self, checkpoint: Mapping, path: Path) -> None:
@@ -175,6 +181,14 @@ class PromptCheckpoints:
                 f"{path} holds other prompts than this configuration asks for: expected "
                 f"{_shapes(expected)}; found {_shapes(found)}. Use the configuration of the "
                 "training run (N_CTX, PROMPT_DEPTH, LOW_RANK, RANK, SHARED_UP, the backbone)."
+            )
+
+    def _check_classes(self, checkpoint: Mapping, path: Path) -> None:
+        names = list(self.dm.dataset.classnames)
+        if self.per_class and checkpoint.get("classnames", names) != names:
+            raise ValueError(
+                f"{path} holds {self.per_class} for each of other classes: evaluate on the classes "
+                "that were trained on."
             )
 
     def _check_options(self, checkpoint: Mapping, path: Path) -> None:

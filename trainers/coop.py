@@ -1,7 +1,6 @@
 """CoOp: the words in front of the class name are trained (arXiv 2109.01134)."""
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import torch
 from dassl.engine import TRAINER_REGISTRY
@@ -43,6 +42,10 @@ class CoOp(PromptTrainer):
     added_options = {"TEMPLATE": ""}
     templates: Mapping[str, str] = {}  # the method's own of data sets, see `template`
 
+    @property
+    def per_class(self) -> str:
+        return "a context" if self.options.CSC else ""
+
     def build_clip(self, classnames: list[str], generator: torch.Generator) -> PromptedCLIP:
         words, context = self.initial_context(len(classnames), generator)
         return PromptedCLIP(
@@ -69,13 +72,3 @@ class CoOp(PromptTrainer):
     def template(self) -> str:
         """Return the hand-written template: TRAINER.COOP.TEMPLATE, or the method's own."""
         return self.options.TEMPLATE or template_for(self.cfg.DATASET.NAME, self.templates)
-
-    def read_checkpoint(self, path: Path) -> dict:
-        checkpoint = super().read_checkpoint(path)
-        names = list(self.dm.dataset.classnames)
-        if self.options.CSC and checkpoint.get("classnames", names) != names:
-            raise ValueError(
-                f"{path} holds a context for each of other classes: with TRAINER.COOP.CSC True "
-                "evaluate on the classes that were trained on."
-            )
-        return checkpoint

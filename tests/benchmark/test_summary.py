@@ -48,6 +48,12 @@ def test_a_step_is_a_full_batch_if_there_is_one():
     assert steps(1, "DATALOADER.TRAIN_X.BATCH_SIZE", "99") == [2, 48]
 
 
+def test_a_method_may_count_its_steps():
+    """500 steps per shot on each of eleven data sets, at 1 to 16 shots, three seeds."""
+    steps = 11 * 3 * 500 * (1 + 2 + 4 + 8 + 16)
+    assert taken("few_shot", "--trainers", "CLIPLoRA")[2] == steps
+
+
 def test_the_demo_world_counts_itself():
     counts = {}
     for each, call in planned("base2new", "domain_generalization", "--seeds", "1", root="demo"):

@@ -7,11 +7,13 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-# Widths of the towers, and their layers. MaPLe and TCP are written for widths of ViT-B/16.
+# Widths of the towers, and their layers. MaPLe and TCP are written for widths of ViT-B/16,
+# CLIP-Adapter for the joint width of RN50.
 SIZES = {
     "narrow": dict(text=128, vision=192, layers=12),
     "maple": dict(text=512, vision=768, layers=3),
     "tcp": dict(text=512, vision=64, layers=9),
+    "adapter": dict(text=128, vision=192, layers=2, joint=1024),
 }
 Values = Mapping[str, Tensor]
 
@@ -27,6 +29,8 @@ class Method:
         convert: from parameters by their names to parameters by ours; also takes gradients.
         sizes: of the tiny CLIP.
         losses: from their name of a loss in the step's log to ours.
+        loop: whether the original is a loop over loaders instead of a Dassl trainer.
+        theirs: KEY VALUE pairs for the original alone.
         note: what sets it apart from another of the same trainer.
     """
 
@@ -36,6 +40,8 @@ class Method:
     options: tuple[str, ...] = ()
     sizes: str = "narrow"
     losses: Mapping[str, str] = field(default_factory=lambda: {"loss": "loss"})
+    loop: bool = False
+    theirs: tuple[str, ...] = ()
     note: str = ""
 
     @property
@@ -87,6 +93,60 @@ def adapters(theirs: Values) -> dict[str, Tensor]:
         part = "" if tower == "shared" else f"_{middle[0]}"
         found[f"{tower}{part}.{int(index) - FIRST}.{kind}"] = value
     return found
+
+
+def lora(theirs: Values) -> dict[str, Tensor]:
+    """CLIP-LoRA: a module for each matrix of each block."""
+    found = {}
+    for tower, blocks in (("text", "transformer"), ("vision", "visual.transformer")):
+        for part, letter in (("down", "A"), ("up", "B")):
+            layers = [
+                torch.stack([theirs[f"{blocks}.resblocks.{i}.attn.{m}_proj.w_lora_{letter}"]
+                             for m in "qkv"])
+                for i in range(SIZES["narrow"]["layers"])
+            ]  # fmt: skip
+            found[f"{tower}_{part}"] = torch.stack(layers)
+    return found
+
+
+def bottleneck(theirs: Values) -> dict[str, Tensor]:
+    """CLIP-Adapter: the two layers of its sequence."""
+    names = {"fc.0.weight": "image.down.weight", "fc.2.weight": "image.up.weight"}
+    return {names[name]: value for name, value in theirs.items()}
+
+
+def residuals(theirs: Values) -> dict[str, Tensor]:
+    """TaskRes: one tensor."""
+    return {"residuals": theirs["prompt_learner.text_feature_residuals"]} if theirs else {}
+
+
+def representation(theirs: Values) -> dict[str, Tensor]:
+    """MMRL: its tokens, and their maps by layer."""
+    names = {"compound_rep_tokens_r2tproj": "text", "compound_rep_tokens_r2vproj": "vision"}
+    names |= {"compound_rep_tokens": "tokens", "image_encoder.proj_rep": "proj"}
+    found = {}
+    for name, value in theirs.items():
+        first, *rest = name.removeprefix("representation_learner.").split(".")
+        own = names.get(name) or ".".join([names[first], *rest])
+        found[own] = value
+    return found
+
+
+def norms(theirs: Values) -> dict[str, Tensor]:
+    """2SFS: the layer norms of the blocks, where they are, and the classifier."""
+    found = {name: value for name, value in theirs.items() if name == "classifier"}
+    parts = [f"ln_{norm}.{part}" for norm in (1, 2) for part in ("weight", "bias")]
+    for tower, blocks in (("text", "transformer"), ("vision", "visual.transformer")):
+        if f"{blocks}.resblocks.0.ln_1.weight" in theirs:
+            layers = range(SIZES["narrow"]["layers"])
+            rows = [[theirs[f"{blocks}.resblocks.{i}.{p}"] for p in parts] for i in layers]
+            found[tower] = torch.stack([torch.stack(row) for row in rows])
+    return found
+
+
+def probe(theirs: Values) -> dict[str, Tensor]:
+    """LP++: its alphas have a dimension more."""
+    return {**theirs, "alpha": theirs["alpha"].flatten()}
 
 
 def fp32(node: str) -> tuple[str, str]:
@@ -149,4 +209,46 @@ METHODS = {
             (*fp32("MMADAPTER"), *LAYERS),
         ),
     ),
+    "lora": (
+        Method(
+            "CLIPLoRA",
+            "CLIPLoRA/base2new.yaml",
+            lora,
+            (*fp32("CLIPLORA"), "TRAINER.CLIPLORA.DROPOUT", "0"),
+            loop=True,
+        ),
+    ),
+    "clip_adapter": (
+        Method("CLIPAdapter", "CLIPAdapter/few_shot.yaml", bottleneck, sizes="adapter", loop=True),
+    ),
+    "two_stage": tuple(
+        Method(
+            "TwoStage",
+            "TwoStage/base2new.yaml",
+            norms,
+            (*fp32("TWOSTAGE"), "TRAINER.TWOSTAGE.FIRST_STAGE", share),
+            loop=True,
+            note=note,
+        )
+        for share, note in (("0.6", "layer norms"), ("0.0", "classifier"))
+    ),
+    "mmrl": (
+        Method(
+            "MMRL",
+            "MMRL/vit_b16.yaml",
+            representation,
+            (*fp32("MMRL"), "TRAINER.MMRL.REP_DIM", "48", "TRAINER.MMRL.REG_WEIGHT", "2.0"),
+            theirs=("TASK", "FS"),
+        ),
+    ),
+    "lp_plus_plus": (Method("LPPlusPlus", "LPPlusPlus/few_shot.yaml", probe, loop=True),),
+    "taskres": (
+        Method(
+            "TaskRes",
+            "TaskRes/adam_lr2e-3_B256_ep100.yaml",
+            residuals,
+            (*fp32("TaskRes"), "TRAINER.TaskRes.RESIDUAL_SCALE", "0.5"),
+        ),
+    ),
+    "tip": (Method("TipAdapterF", "TipAdapterF/few_shot.yaml", dict, loop=True),),
 }

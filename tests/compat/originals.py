@@ -2,7 +2,10 @@
 
     python tests/compat/originals.py --coop CoOp --maple multimodal-prompt-learning \
         --promptsrc PromptSRC --kgcoop KgCoOp --prograd Prompt-align \
-        --tcp Textual-based_Class-aware_prompt_tuning --mma VLM-MultiModalAdapter
+        --tcp Textual-based_Class-aware_prompt_tuning --mma VLM-MultiModalAdapter --lora CLIP-LoRA \
+        --clip_adapter CLIP-Adapter --tip Tip-Adapter --taskres TaskRes \
+        --lp_plus_plus FewShot-CLIP-Strong-Baseline --mmrl MMRL \
+        --two_stage rethinking_fewshot_vlms
 
 Both are built by their own train.py on the same tiny random weights in fp32, get the same
 parameters, and see the same batch. One line per method gives the largest differences of the logits,
@@ -26,6 +29,7 @@ from wording import TEMPLATES, check_templates
 from world import clip_state, write_dataset
 
 PROBE = Path(__file__).with_name("probe.py")
+LOOP_PROBE = Path(__file__).with_name("probe_loop.py")  # of originals that are no Dassl trainers
 TOLERANCE = 1e-4
 CHECKOUTS = {
     "coop": ("KaiyangZhou/CoOp", "trainers/coop.py"),
@@ -35,6 +39,16 @@ CHECKOUTS = {
     "promptsrc": ("muzairkhattak/PromptSRC", "trainers/promptsrc.py"),
     "tcp": ("htyao89/Textual-based_Class-aware_prompt_tuning", "trainers/tcp.py"),
     "mma": ("ZjjConan/VLM-MultiModalAdapter", "trainers/mmadapter.py"),
+    "lora": ("MaxZanella/CLIP-LoRA", "lora.py"),
+    "clip_adapter": ("gaopengcuhk/CLIP-Adapter", "clip_adapter.py"),
+    "mmrl": ("yunncheng/MMRL", "trainers/mmrl.py"),
+    "two_stage": ("FarinaMatteo/rethinking_fewshot_vlms", "fs/twostage.py"),
+    "lp_plus_plus": (
+        "FereshteShakeri/FewShot-CLIP-Strong-Baseline",
+        "methods/linear_probe_p2.py",
+    ),
+    "taskres": ("geekyutao/TaskRes", "trainers/taskres.py"),
+    "tip": ("gaopengcuhk/Tip-Adapter", "main.py"),
 }
 # The family's code rounds prompts to half precision whatever PREC says; here both are in single.
 SINGLE = """
@@ -42,7 +56,16 @@ import torch
 torch.Tensor.half = torch.nn.Module.half = lambda self: self
 print("shim: half() keeps fp32")
 """
+# TaskRes imports what Python had up to 3.12, and leaves the underscores in class names.
+TASKRES = """
+import re
+from clip import clip
+re.template, tokenize = None, clip.tokenize
+clip.tokenize = lambda texts: tokenize([text.replace("_", " ") for text in texts])
+print("shim: underscores are spaces")
+"""
 SIDE = 32
+SHOTS = ("DATASET.NUM_SHOTS", "2", "INPUT.SIZE", f"({SIDE}, {SIDE})")
 
 
 class Comparison:
@@ -53,16 +76,17 @@ class Comparison:
         self.weights = {}
         for name, sizes in SIZES.items():
             self.weights[name] = scratch / f"{name}.pth"
-            state = clip_state(**sizes, joint=64, patch=8, side=SIDE)
+            state = clip_state(**{"joint": 64, "patch": 8, "side": SIDE, **sizes})
             torch.save(state, self.weights[name])
 
     def run(self, method: Method, place: Place) -> str:
         """Return the differences; raise Failed where one is too large."""
-        theirs, shims = self.ask(method, place, place.folder, "")
+        configs = OURS if method.loop else place.folder
+        theirs, shims = self.ask(method, place, configs, "")
         folder = self.bench.folder()
         torch.save(method.convert(theirs["parameters"]), folder / "parameters.pth")
         home = Place(OURS, ENGINE)
-        ours, _ = self.ask(method, home, place.folder, str(folder / "parameters.pth"))
+        ours, _ = self.ask(method, home, configs, str(folder / "parameters.pth"))
         found = {"logits": _largest(ours["scores"] - theirs["scores"])}
         if theirs["log"]:
             found["loss"] = max(
@@ -81,6 +105,7 @@ class Comparison:
         self, method: Method, place: Place, configs: Path, parameters: str
     ) -> tuple[dict, list[str]]:
         """probe.py's answer, and what was put in from outside."""
+        own = () if place.folder == OURS else method.theirs
         folder = self.bench.folder()
         write_dataset(folder / "data")
         settings = {
@@ -89,9 +114,11 @@ class Comparison:
             "seed": 1,
             "trainer": method.trainer,
             "backbone": "ViT-B/16",
+            "enhanced_base": "none",  # of TaskRes
+            "train_epoch": 0,  # of MMRL
             "config_file": str(configs / "configs" / "trainers" / method.config),
             "dataset_config_file": "configs/datasets/caltech101.yaml",
-            "opts": [*method.options, "DATASET.NUM_SHOTS", "2", "INPUT.SIZE", f"({SIDE}, {SIDE})"],
+            "opts": [*method.options, *own, *SHOTS],
         }
         question = {
             "settings": settings,
@@ -101,7 +128,8 @@ class Comparison:
         (folder / "question.json").write_text(json.dumps(question))
         runs = [[str(folder / "question.json")]]
         weights = str(self.weights[method.sizes])
-        log = self.bench.launch(place, str(PROBE), runs, folder, weights)
+        probe = LOOP_PROBE if method.loop and place.folder != OURS else PROBE
+        log = self.bench.launch(place, str(probe), runs, folder, weights)
         answer = torch.load(folder / "answer.pth", weights_only=True)
         return answer, re.findall(r"^shim: (.*)$", log, re.MULTILINE)
 
@@ -115,7 +143,8 @@ def place_of(name: str, checkout: Path) -> Place:
     folder = {"kgcoop": "KgCoOp", "prograd": "ProGrad.public"}.get(name, "")
     engine = checkout / "Dassl.ProGrad.pytorch" if name == "prograd" else ENGINE
     before = documented("MMLoP on Dassl.pytorch") if name == "prograd" else ""
-    return Place(checkout / folder, engine, before + SINGLE)
+    own = TASKRES if name == "taskres" else ""
+    return Place(checkout / folder, engine, before + SINGLE + own)
 
 
 def checks(

@@ -26,7 +26,9 @@ FLAGS = ("resume", "source_domains", "target_domains", "transforms", "head")
 
 def build(settings: dict):
     train = runpy.run_path("train.py")
-    cfg = train["setup_cfg"](argparse.Namespace(**dict.fromkeys(FLAGS, ""), **settings))
+    args = argparse.Namespace(**dict.fromkeys(FLAGS, ""), **settings)
+    train["setup_cfg"].__globals__["args"] = args  # TaskRes reads it where it has it as a script
+    cfg = train["setup_cfg"](args)
     set_random_seed(1)
     return build_trainer(cfg)
 
@@ -62,12 +64,16 @@ def main(question: dict) -> None:
     trainer.set_model_mode("eval")
     with torch.no_grad():
         scores = trainer.model_inference(images)
+    if isinstance(scores, tuple):  # MMRL's: of [CLS], of the representation, of both, and more
+        scores = scores[2]
     answer = {"parameters": values, "scores": scores, "gradients": {}, "log": {}}
     if parameters:
         trainer.set_model_mode("train")
         trainer.epoch, trainer.batch_idx, trainer.num_batches = 0, 0, 2
         answer["log"] = trainer.forward_backward({"img": images, "label": labels})
         answer["gradients"] = {name: value.grad for name, value in parameters.items()}
+        if "alpha" in parameters:  # of LP++, which keeps it from the optimiser
+            answer["gradients"]["alpha"] = trainer.alpha_gradient
     torch.save(answer, question["answer"])
 
 

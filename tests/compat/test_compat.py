@@ -1,6 +1,7 @@
 """The compatibility scripts: always their parts and pages, whole where checkouts are given.
 
-MMLOP_COMPAT_COOP, _MAPLE, _PROMPTSRC, _DASSL, _KGCOOP, _PROGRAD, _TCP and _MMA name the checkouts.
+MMLOP_COMPAT_COOP, _MAPLE, _PROMPTSRC, _DASSL, _KGCOOP, _PROGRAD, _TCP, _MMA, _LORA and so on name
+the checkouts.
 """
 
 import importlib
@@ -17,7 +18,10 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 RUN = ("coop", "maple", "promptsrc", "dassl")
-ORIGINALS = ("coop", "kgcoop", "prograd", "maple", "promptsrc", "tcp", "mma")
+ORIGINALS = (
+    *("coop", "kgcoop", "prograd", "maple", "promptsrc", "tcp", "mma"),
+    *("lora", "tip", "clip_adapter", "taskres", "lp_plus_plus", "mmrl", "two_stage"),
+)
 
 
 @pytest.fixture

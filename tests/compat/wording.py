@@ -65,6 +65,15 @@ TEMPLATES = {
             lambda _: list(OWN["IMAGENET_TEMPLATES"]),
         ),
     ),
+    "taskres": (
+        Source("TaskRes' templates", "taskres.py", "CUSTOM_TEMPLATES", template("")),
+        Source(
+            "TaskRes' selected templates",
+            "imagenet_templates.py",
+            "IMAGENET_TEMPLATES_SELECT",
+            lambda _: list(OWN["IMAGENET_TEMPLATES_SELECT"]),
+        ),
+    ),
     "tcp": (
         Source("TCP's templates", "tcp.py", "CUSTOM_TEMPLATES_ori", template("TCP")),
         Source("TCP's sentences", "tcp.py", "CUSTOM_TEMPLATES", tcp),

@@ -30,6 +30,9 @@ METHODS = {
     "PromptSRC": (),
     "TCP": (),
     "MultiModalAdapter": ("TRAINER.MMADAPTER.ADAPTER_END", "9"),
+    "CLIPAdapter": (),
+    "TaskRes": (),
+    "MMRL": ("TRAINER.MMRL.REP_LAYERS", "[6, 7, 9]"),
 }
 # Of the norm of what is compared: sums over a stack are rounded in another order (fp32).
 TOLERANCE = 3e-5

@@ -38,7 +38,7 @@ def checkpoint(tmp_path, tiny_file, tiny_root):
         with torch.no_grad():
             for parameter in trainer.model.prompt_learner.parameters():
                 parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.05)
-        if trainer.trainable_parameters:
+        if trainer.requires_training:
             trainer.save_model(2, str(tmp_path / "run"))
         return trainer
 

@@ -14,8 +14,20 @@ METHODS = sorted(path.name for path in (CONFIGS / "trainers").iterdir())
 NEW = ("DATASET.SUBSAMPLE_CLASSES", "new")
 OPTIONS = {
     "CoOp": ("TRAINER.COOP.CLASS_TOKEN_POSITION", "middle"),
+    "MMRL": ("TRAINER.MMRL.REP_LAYERS", "[6, 7, 9]"),
     "MultiModalAdapter": ("TRAINER.MMADAPTER.ADAPTER_END", "9"),
     "VPT": ("TRAINER.VPT.PROMPT_DEPTH_VISION", "9"),
+}
+# What these learn is no prompt of the library's: it classifies as a run, and is no folder.
+NOT_SHARED = {
+    "CLIPAdapter": "ImageAdapter",
+    "CLIPLoRA": "LowRankUpdates",
+    "LPPlusPlus": "BlendedProbe",
+    "MMRL": "RepresentationTokens",
+    "TaskRes": "TextResiduals",
+    "TipAdapter": "Cache",
+    "TipAdapterF": "Cache",
+    "TwoStage": "NormsAndClassifier",
 }
 IMAGES = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 
@@ -28,8 +40,9 @@ def evaluated(trainer):
         return trainer.model(IMAGES)
 
 
-def test_there_are_thirteen_methods():
-    assert len(METHODS) == 13
+def test_there_are_twenty_one_methods():
+    assert len(METHODS) == 21
+    assert set(NOT_SHARED) < set(METHODS)
 
 
 @pytest.mark.parametrize("method", [name for name in METHODS if trainers.requires_training(name)])
@@ -43,6 +56,11 @@ def test_prompts_of_every_method_classify_as_in_the_evaluation(
     assert run.results is None and run.training["trainer"] == method
     with torch.no_grad():
         assert torch.equal(run.model(IMAGES), expected)
+    if method in NOT_SHARED:
+        with pytest.raises(ValueError, match=f"Prompts of a {NOT_SHARED[method]} cannot be saved"):
+            save_prompts(run.model, tmp_path / "prompts", run.training)
+        assert not (tmp_path / "prompts").exists()
+        return
     folder = save_prompts(run.model, tmp_path / "prompts", run.training)
     model, _ = load_prompts(folder, backbone=tiny_file)
     assert torch.equal(model(IMAGES), expected)

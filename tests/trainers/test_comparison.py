@@ -21,7 +21,22 @@ TRAINERS = {
     "PromptSRC": (),
     "TCP": (),
     "MultiModalAdapter": ("TRAINER.MMADAPTER.ADAPTER_END", "9"),
+    "CLIPLoRA": ("TRAINER.CLIPLORA.EPOCH_STEPS", "2"),
+    "CLIPAdapter": (),
+    "MMRL": ("TRAINER.MMRL.REP_LAYERS", "[6, 7, 9]"),
+    "TwoStage": ("TRAINER.TWOSTAGE.EPOCH_STEPS", "1"),
 }
+
+
+# What these learn is for the classes that they were trained on; of TipAdapter nothing is.
+PER_CLASS = {
+    "LPPlusPlus": (),
+    "TaskRes": (),
+    "TipAdapter": (),
+    "TipAdapterF": (),
+}
+ALL = {**TRAINERS, **PER_CLASS}
+NO_PARAMETERS = ("ZeroshotCLIP2", "TipAdapter")
 
 
 def state_of(folder, epoch=2):
@@ -44,17 +59,17 @@ def test_train_on_base_then_evaluate_on_new(run, tmp_path, trainer):
 
 
 @pytest.mark.parametrize("precision", ["amp", "bf16"])
-@pytest.mark.parametrize("trainer", [t for t in TRAINERS if t != "ZeroshotCLIP2"])
+@pytest.mark.parametrize("trainer", [t for t in ALL if t not in NO_PARAMETERS])
 def test_other_precisions_train(run, tmp_path, trainer, precision):
     """What is learned stays fp32, and so does the optimiser's state."""
-    few = ("OPTIM.MAX_EPOCH", "1", "DATASET.NUM_SHOTS", "1", *TRAINERS[trainer])
+    few = ("OPTIM.MAX_EPOCH", "1", "DATASET.NUM_SHOTS", "1", *ALL[trainer])
     run(trainer, "run", *few, f"TRAINER.{TRAINER_REGISTRY.get(trainer).node}.PREC", precision)
     path = tmp_path / "run" / "prompt_learner" / "model.pth.tar-1"
     checkpoint = torch.load(path, weights_only=True)
     momenta = checkpoint["optimizer"]["state"].values()
     kept = [*checkpoint["state_dict"].values(), *(v for s in momenta for v in s.values())]
-    assert all(v.dtype == torch.float32 for v in kept if isinstance(v, torch.Tensor))
-    assert all(v.isfinite().all() for v in kept if isinstance(v, torch.Tensor))
+    kept = [v for v in kept if isinstance(v, torch.Tensor) and v.dtype != torch.long]
+    assert all(v.dtype == torch.float32 and v.isfinite().all() for v in kept)
 
 
 def test_aggregation_weighs_the_epochs_by_a_gaussian():
@@ -105,6 +120,34 @@ def test_promptsrc_resumes_its_aggregation(run, tmp_path, monkeypatch):
     assert all(torch.equal(whole[key], cut[key]) for key in whole)
 
 
+# What they keep from step to step, or draw in one, comes back from a checkpoint within an epoch.
+RESUMED = ["CLIPLoRA", "TipAdapterF", "LPPlusPlus", "TwoStage"]
+
+
+@pytest.mark.parametrize("trainer", RESUMED)
+def test_cut_within_an_epoch_it_ends_like_a_whole_run(run, tmp_path, monkeypatch, trainer):
+    pairs = ("DATALOADER.TRAIN_X.BATCH_SIZE", "4", "OPTIM.MAX_EPOCH", "3", *ALL[trainer])
+    whole = run(trainer, "whole", *pairs)
+    method = TRAINER_REGISTRY.get(trainer)
+    forward_backward, steps = method.forward_backward, []
+
+    def stop(self, batch):
+        steps.append(batch)
+        if len(steps) == 3:
+            self.request_stop()
+        return forward_backward(self, batch)
+
+    monkeypatch.setattr(method, "forward_backward", stop)
+    with pytest.raises(KeyboardInterrupt):
+        run(trainer, "cut", *pairs)
+    monkeypatch.undo()
+    assert list((tmp_path / "cut" / "prompt_learner").glob("model.pth.tar-*-*"))
+    cut = run(trainer, "cut", *pairs, resume=str(tmp_path / "cut"))
+    assert cut["correct"] == whole["correct"]
+    found, expected = state_of(tmp_path / "cut", 3), state_of(tmp_path / "whole", 3)
+    assert all(torch.equal(found[key], value) for key, value in expected.items())
+
+
 def test_prompts_are_evaluated_in_the_layer_they_were_trained_for(run, tmp_path, capsys):
     run("TCP", "base", "TRAINER.COOP.TCP_LAYER", "5")
     with pytest.raises(SystemExit):
@@ -121,6 +164,39 @@ def test_class_specific_contexts_are_for_their_classes(run, tmp_path, capsys):
     with pytest.raises(SystemExit):
         run("CoOp", "new", "--eval-only", "DATASET.SUBSAMPLE_CLASSES", "new", *options, **load)
     assert "holds a context for each of other classes" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("trainer", PER_CLASS)
+def test_what_is_learned_for_each_class_is_for_these(run, tmp_path, capsys, trainer):
+    """Base and new have equally many classes: the shapes alone would fit."""
+    base = run(trainer, "base", "DATASET.SUBSAMPLE_CLASSES", "base", *PER_CLASS[trainer])
+    load = {"model_dir": str(tmp_path / "base")}
+    options = ("--eval-only", *PER_CLASS[trainer])
+    again = run(trainer, "again", "DATASET.SUBSAMPLE_CLASSES", "base", *options, **load)
+    assert again["correct"] == base["correct"]
+    with pytest.raises(SystemExit):
+        run(trainer, "new", "DATASET.SUBSAMPLE_CLASSES", "new", *options, **load)
+    assert "for each of other classes: evaluate on the classes" in capsys.readouterr().err
+
+
+def test_mmrl_s_representation_is_for_what_it_was_trained_on(run, tmp_path, monkeypatch):
+    from trainers.mmrl import RepresentationCLIP
+
+    forward, fused = RepresentationCLIP.forward, []
+
+    def noted(self, images):
+        fused.append(self.fused)
+        return forward(self, images)
+
+    monkeypatch.setattr(RepresentationCLIP, "forward", noted)
+    run("MMRL", "base", "DATASET.SUBSAMPLE_CLASSES", "base", *TRAINERS["MMRL"])
+    assert all(fused)
+    load = {"model_dir": str(tmp_path / "base")}
+    for classes in ("base", "new"):
+        options = ("--eval-only", "DATASET.SUBSAMPLE_CLASSES", classes, *TRAINERS["MMRL"])
+        fused.clear()
+        run("MMRL", classes + "2", *options, **load)
+        assert fused and set(fused) == {classes == "base"}
 
 
 WRONG = {
@@ -145,6 +221,13 @@ WRONG = {
     ("VPT",): "TRAINER.VPT.PROMPT_DEPTH_VISION is 12: the vision tower of this "
     "backbone takes 0 to 9",
     ("MultiModalAdapter", "TRAINER.MMADAPTER.ADAPTER_SCALE", "0"): "must be above 0, got 0.0",
+    ("CLIPLoRA", "TRAINER.CLIPLORA.DROPOUT", "1"): "must be at least 0 and below 1, got 1.0",
+    ("CLIPLoRA", "OPTIM.WARMUP_EPOCH", "1"): 'set OPTIM.LR_SCHEDULER "cosine" and OPTIM.WARMUP',
+    ("CLIPAdapter", "TRAINER.CLIPADAPTER.RATIO", "2"): "must be between 0 and 1, got 2.0",
+    ("MMRL",): "12]: give layers of this backbone in their order, from 2 to 9",
+    ("MMRL", "TRAINER.MMRL.REP_LAYERS", "[]"): "REP_LAYERS is []: give layers",
+    ("TwoStage", "TRAINER.TWOSTAGE.FIRST_STAGE", "2"): "must be between 0 and 1, got 2.0",
+    ("TaskRes", "TRAINER.TaskRes.RESIDUAL_SCALE", "0"): "must be above 0, got 0.0",
     ("CoCoOp", "TRAINER.COCOOP.PREC", "half"): 'Precision "half" is unknown',
 }
 
@@ -157,7 +240,10 @@ def test_wrong_options_are_named(run, capsys, arguments):
     assert WRONG[arguments] in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("trainer", ["CoOp", "CoCoOp", "KgCoOp", "ProGrad", "TCP"])
+OF_THE_TEXT = ["CoOp", "CoCoOp", "KgCoOp", "ProGrad", "TCP", "CLIPAdapter", "TaskRes"]
+
+
+@pytest.mark.parametrize("trainer", OF_THE_TEXT)
 def test_text_prompts_take_a_resnet(trainer, tiny_root, tmp_path):
     """Upstream's files name RN50; the image tower is left alone there."""
     from clip.model import CLIP

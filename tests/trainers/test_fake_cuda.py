@@ -9,9 +9,9 @@ from dassl.engine import TRAINER_REGISTRY
 
 from experiment import cli
 from tests.fake_cuda import CUDA, Launches, to_fake_gpu
-from tests.trainers.test_comparison import TRAINERS
+from tests.trainers.test_comparison import ALL
 
-METHODS = {"MMLoP": (), "ZeroshotCLIP": (), **TRAINERS}
+METHODS = {"MMLoP": (), "ZeroshotCLIP": (), **ALL}
 
 
 @pytest.fixture

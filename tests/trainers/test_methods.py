@@ -4,8 +4,8 @@ import clip
 import pytest
 import torch
 from dassl.engine import TRAINER_REGISTRY
+from torch.func import functional_call
 
-from experiment import cli
 from experiment.config import CONFIGS
 from prompting.templates import IMAGENET_TEMPLATES, IMAGENET_TEMPLATES_SELECT
 from tests.reference import cross_entropy, ensemble, image_tower, text_tower, unit
@@ -13,22 +13,6 @@ from tests.reference import cross_entropy, ensemble, image_tower, text_tower, un
 NAMES = ["face", "leopard", "motorbike", "accordion"]  # the miniature data set's classes
 WORDS = "a photo of a"
 IMAGES = 3
-
-
-@pytest.fixture
-def build(tmp_path, tiny_file, tiny_root):
-    """A trainer on the miniature data and the tiny CLIP of 9 layers."""
-
-    def call(trainer, *pairs, backbone=tiny_file, config=""):
-        args = cli.parse_args(
-            ["--root", str(tiny_root), "--trainer", trainer, "--seed", "1", "--backbone", backbone]
-            + ["--output-dir", str(tmp_path / "built"), "--no-train", "--config-file", config]
-            + ["DATASET.NAME", "Caltech101", "DATALOADER.NUM_WORKERS", "0"]
-            + ["DATASET.NUM_SHOTS", "2", *pairs]
-        )
-        return cli.build(args, cli.setup_cfg(args))
-
-    return call
 
 
 def sentences(words):
@@ -135,7 +119,86 @@ def mma(model, learner, images, labels):
     return cross_entropy(model.logit_scale.exp() * image @ text.T, labels)
 
 
+def clip_lora(model, learner, images, labels):
+    updated = {}
+    for tower, blocks in (("text", "transformer"), ("vision", "visual.transformer")):
+        down, up = getattr(learner, f"{tower}_down"), getattr(learner, f"{tower}_up")
+        for layer, (a, b) in enumerate(zip(down, up, strict=True)):
+            name = f"{blocks}.resblocks.{layer}.attn.in_proj_weight"
+            updates = torch.cat([b[part] @ a[part] for part in range(3)])
+            updated[name] = model.get_parameter(name) + 0.5 / 3**0.5 * updates
+    tokens = clip.tokenize(sentences(WORDS))
+    return cross_entropy(functional_call(model, updated, (images, tokens))[0], labels)
+
+
+def tip_adapter(model, learner, images, labels):
+    image = unit(model.encode_image(images))
+    text = unit(model.encode_text(clip.tokenize(sentences(WORDS))))
+    affinity = image @ learner.keys.T
+    cache = (-1 * (2 - 2 * affinity)).exp() @ torch.eye(4)[learner.labels]
+    return cross_entropy(model.logit_scale.exp() * image @ text.T + 3 * cache, labels)
+
+
+def clip_adapter(model, learner, images, labels):
+    image = model.encode_image(images)
+    hidden = (image @ learner.image.down.weight.T).clamp(min=0)
+    image = unit(0.2 * (hidden @ learner.image.up.weight.T).clamp(min=0) + 0.8 * image)
+    text = unit(model.encode_text(clip.tokenize(sentences(WORDS))))
+    return cross_entropy(model.logit_scale.exp() * image @ text.T, labels)
+
+
+def taskres(model, learner, images, labels):
+    frozen = model.encode_text(clip.tokenize(sentences(WORDS)))
+    text = unit(frozen + 0.7 * learner.residuals)
+    logits = model.logit_scale.exp() * unit(model.encode_image(images)) @ text.T
+    return cross_entropy(logits, labels)
+
+
+def lp_plus_plus(model, learner, images, labels):
+    image = unit(model.encode_image(images))
+    text = unit(model.encode_text(clip.tokenize(sentences(WORDS))))
+    logits = image @ learner.weight.T + learner.bias + image @ text.T * learner.alpha
+    return cross_entropy(logits, labels)
+
+
+def mmrl(model, learner, images, labels):
+    def insert(x, layer, maps):
+        """x is (L, N, d): tokens behind the first one, as in MMRL's blocks."""
+        if layer in (2, 3):
+            tokens = maps[layer - 2](learner.tokens)[:, None].expand(-1, x.shape[1], -1)
+            x = torch.cat([x[:1], tokens, x[1:] if layer == 2 else x[1 + len(tokens) :]])
+        return x
+
+    tokens = clip.tokenize(sentences(WORDS))
+    x = (model.token_embedding(tokens) + model.positional_embedding).permute(1, 0, 2)
+    for layer, block in enumerate(model.transformer.resblocks):
+        x = insert(x, layer, learner.text)
+        mask = torch.full((len(x), len(x)), float("-inf")).triu(1)
+        y = block.ln_1(x)
+        x = x + block.attn(y, y, y, need_weights=False, attn_mask=mask)[0]
+        x = x + block.mlp(block.ln_2(x))
+    x = model.ln_final(x.permute(1, 0, 2))
+    text = unit(x[range(4), tokens.argmax(dim=1) + 3] @ model.text_projection)
+
+    visual = model.visual
+    x = visual.conv1(images).flatten(2).permute(0, 2, 1)
+    x = torch.cat([visual.class_embedding.expand(len(x), 1, -1), x], dim=1)
+    x = visual.ln_pre(x + visual.positional_embedding).permute(1, 0, 2)
+    for layer, block in enumerate(visual.transformer.resblocks):
+        x = block(insert(x, layer, learner.vision))
+    image = unit(visual.ln_post(x[0]) @ visual.proj)
+    rep = unit(visual.ln_post(x[1:4]).mean(dim=0) @ learner.proj)
+
+    scale = model.logit_scale.exp()
+    frozen = unit(model.encode_image(images)), unit(model.encode_text(tokens))
+    loss = 0.7 * cross_entropy(scale * image @ text.T, labels)
+    loss = loss + 0.3 * cross_entropy(scale * rep @ text.T, labels)
+    far = (1 - (f * own).sum(dim=1).mean() for f, own in zip(frozen, (image, text), strict=True))
+    return loss + 2 * sum(far)
+
+
 DEPTHS = ("PROMPT_DEPTH_TEXT", "3", "PROMPT_DEPTH_VISION", "4")
+LORA = ("CLIPLORA.DROPOUT", "0", "CLIPLORA.RANK", "3", "CLIPLORA.ALPHA", "0.5")
 ADAPTERS = ("ADAPTER_START", "2", "ADAPTER_END", "3", "ADAPTER_DIM", "8", "ADAPTER_SCALE", "0.5")
 METHODS = {
     "CoOp": ("CoOp", coop, ()),
@@ -151,6 +214,15 @@ METHODS = {
     "TCP": ("TCP", tcp, ("COOP.TCP_LAYER", "3")),
     "MultiModalAdapter": ("MultiModalAdapter", mma, tuple(
         a if i % 2 else f"MMADAPTER.{a}" for i, a in enumerate(ADAPTERS))),
+    "CLIPLoRA": ("CLIPLoRA", clip_lora, LORA),
+    "CLIPAdapter": ("CLIPAdapter", clip_adapter, ()),
+    "MMRL": ("MMRL", mmrl, (
+        "MMRL.REP_LAYERS", "[3, 4]", "MMRL.N_REP_TOKENS", "3", "MMRL.REP_DIM", "16",
+        "MMRL.REG_WEIGHT", "2")),
+    "LPPlusPlus": ("LPPlusPlus", lp_plus_plus, ()),
+    "TaskRes": ("TaskRes", taskres, ("TaskRes.RESIDUAL_SCALE", "0.7")),
+    "TipAdapterF": ("TipAdapterF", tip_adapter, (
+        "TIPADAPTER.ALPHA", "3", "TIPADAPTER.BETA", "2")),
 }  # fmt: skip
 
 
@@ -224,6 +296,27 @@ def test_adapters_gradients_survive_fp16(build):
     assert all(p.grad.isfinite().all() for p in learner.text_up[0].parameters())
 
 
+def test_dropout_of_lora_is_before_the_updates_alone(build):
+    """Queries, keys and values each drop their own; in an evaluation nothing is dropped."""
+    trainer, _, images, _ = prepared(build, "CLIPLoRA")
+    learner, attention = trainer.model.prompt_learner, trainer.model.clip.transformer.resblocks[2]
+    attention, x = attention.attn, torch.randn(2, 5, 128)
+    learner.dropout, width = 0.25, 128
+    torch.manual_seed(3)
+    weight, bias = attention.in_proj_weight, attention.in_proj_bias
+    found = learner.text()[2](weight, bias, x, slice(width, None))
+    torch.manual_seed(3)
+    expected = torch.nn.functional.linear(x, weight[width:], bias[width:])
+    for part in (1, 2):
+        dropped = torch.nn.functional.dropout(x, 0.25)
+        update = learner.text_up[2, part] @ learner.text_down[2, part]
+        expected[..., (part - 1) * width : part * width] += learner.scale * dropped @ update.T
+    torch.testing.assert_close(found, expected)
+    assert not torch.equal(trainer.model(images), trainer.model(images))
+    learner.eval()
+    assert torch.equal(trainer.model(images), trainer.model(images))
+
+
 def test_prograd_takes_off_what_conflicts(build):
     """Two gradients by autograd on the plain towers, then the paper's equation 4."""
     trainer = build("ProGrad", "TRAINER.COOP.N_CTX", "6", "LOSS.T", "2.0", "LOSS.LAMBDA", "0.7")
@@ -283,6 +376,14 @@ PUBLISHED = {
     ("PromptSRC", "imagenet"): 15_360,
     ("TCP", "base2new"): 331_904,
     ("MultiModalAdapter", "base2new"): 674_560,
+    ("CLIPLoRA", "base2new"): 184_320,
+    ("CLIPAdapter", "few_shot"): 131_072,
+    ("TaskRes", "few_shot"): 4 * 512,  # 4 classes
+    ("MMRL", "base2new"): 4_992_256,
+    ("TwoStage", "base2new"): 61_440 + 4 * 512,  # of layer norms, and the classifier's
+    ("LPPlusPlus", "few_shot"): 4 * (512 + 2),
+    ("TipAdapter", "few_shot"): 0,
+    ("TipAdapterF", "few_shot"): 4 * 2 * 512,  # 4 classes, 2 shots
     ("MMLoP", "base2new"): 11_556,
     ("ZeroshotCLIP", "base2new"): 0,
     ("ZeroshotCLIP2", "base2new"): 0,

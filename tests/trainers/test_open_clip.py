@@ -4,6 +4,7 @@ SURVIVAL=full has all kinds, variants of the four included.
 """
 
 import os
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -18,10 +19,14 @@ from trainers.promptsrc import PromptSRC
 OPTIONS = {name: pairs for name, (_, _, pairs) in METHODS.items() if "specific" not in name} | {
     "MMLoP": tuple(d if i % 2 else f"MMLOP.{d}" for i, d in enumerate(DEPTHS)),
     "ProGrad": ("COOP.N_CTX", "6"),
+    "TwoStage": (),
 }
 FULL = os.environ.get("SURVIVAL") == "full"
 TRAINED = KINDS if FULL else ["gelu", "clipa", "siglip", "eva02"]
 IN_THE_TEXT = ("CoOp", "CoCoOp", "KgCoOp", "ProGrad", "TCP")
+ON_FEATURES = ("CLIPAdapter", "LPPlusPlus", "TaskRes", "TipAdapterF")
+OPENAI_ALONE = ("MMRL", "TwoStage")
+TIMM = ("siglip", "siglip2", "eva02", "pe")
 
 
 @pytest.fixture
@@ -37,14 +42,33 @@ def build(open_clip_backbone, monkeypatch):
         trainer = trainer_class.__new__(trainer_class)
         trainer.cfg, trainer.scaler = cli.setup_cfg(cli.parse_args(words)), None
         trainer.backbone, trainer.device = open_clip_backbone(kind), torch.device("cpu")
+        shots = [SimpleNamespace(label=label) for label in range(len(NAMES))]
+        trainer.dm = SimpleNamespace(dataset=SimpleNamespace(train_x=shots))
         trainer.model = trainer.build_clip(NAMES, torch.Generator().manual_seed(1))
         return trainer
 
     return call
 
 
-@pytest.mark.parametrize("kind", TRAINED)
-@pytest.mark.parametrize("method", OPTIONS)
+def is_driven(method, kind):
+    return method not in OPENAI_ALONE and not (method == "CLIPLoRA" and kind in TIMM)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("method", [*OPENAI_ALONE, "CLIPLoRA"])
+def test_what_a_tower_cannot_do_is_refused_at_the_start(build, method, kind):
+    if is_driven(method, kind):
+        assert build(method, kind).trainable_parameters
+        return
+    openai = 'takes CLIP in OpenAI\'s form alone, and backbone ".*" is a model of open_clip: choose'
+    lora = 'own towers, and the image tower of backbone ".*" is one of timm: choose another.'
+    with pytest.raises(ValueError, match=openai if method in OPENAI_ALONE else lora):
+        build(method, kind)
+
+
+@pytest.mark.parametrize(
+    ("method", "kind"), [(m, k) for m in OPTIONS for k in TRAINED if is_driven(m, k)]
+)
 def test_it_trains(build, method, kind):
     trainer = build(method, kind)
     torch.manual_seed(1)
@@ -79,7 +103,7 @@ def test_parameters_follow_from_the_widths(build, open_clip_backbone, kind):
 @pytest.mark.parametrize("method", OPTIONS)
 @pytest.mark.parametrize("kind", sorted(set(CONFIGS) - set(KINDS)))
 def test_convolutional_towers_take_text_prompts_alone(build, method, kind):
-    if method in IN_THE_TEXT:
+    if method in (*IN_THE_TEXT, *ON_FEATURES):
         assert build(method, kind).trainable_parameters
         return
     with pytest.raises(ValueError, match="image tower, and prompts need a transformer"):

@@ -57,6 +57,10 @@ class _Resumable:
 class RandomSampler(_Resumable, data.RandomSampler):
     """Draw a new order for every pass, as PyTorch's sampler does."""
 
+    def draw(self, images: int) -> None:
+        """Draw so many images per pass, in one order after the other (not upstream's)."""
+        self._num_samples = images
+
 
 class SequentialSampler(_Resumable, data.SequentialSampler):
     """Keep the order of the data set, as PyTorch's sampler does."""
