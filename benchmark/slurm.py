@@ -125,7 +125,7 @@ def minutes(text: str) -> int:
     hours, minute, _ = clock.split(":") if ":" in clock else (0, clock, 0)
     limit = (int(days or 0) * 24 + int(hours)) * 60 + int(minute)
     if limit * 60 <= NOTICE + 60:  # Slurm's signal may come a minute early
-        raise ArgumentTypeError(f"a job is told to save {NOTICE} seconds before: give it more")
+        raise ArgumentTypeError(f"a job is asked to save {NOTICE} seconds before: give it more")
     return limit
 
 

@@ -39,8 +39,8 @@ def follow(process: Popen, calls: Sequence[Call]) -> Iterator[Outcome]:
     left = {str(call.folder): call.folder for call in calls}
     for line in process.stdout:
         if line.startswith("{"):  # else somebody's print
-            told = json.loads(line)
-            yield Outcome(**{**told, "folder": left.pop(told["folder"])})
+            sent = json.loads(line)
+            yield Outcome(**{**sent, "folder": left.pop(sent["folder"])})
     if process.wait() not in (BUSY, STOPPED):
         reason = f"the process was ended from outside (exit code {process.returncode})"
         yield from (Outcome(folder, "failed", reason) for folder in left.values())
@@ -53,7 +53,7 @@ def main() -> int:
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # Slurm's, for the process above: see slurm.py
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     plan = read_plan(Path(path))
-    calls, told = plan.units[int(number)], []
+    calls, sent = plan.units[int(number)], []
     with ExitStack() as held:
         try:
             for folder in dict.fromkeys(call.folder.parent for call in calls):
@@ -61,17 +61,17 @@ def main() -> int:
         except InUse as error:
             print(error, file=sys.stderr)
             return BUSY
-        held.callback(record, plan.output, told)
+        held.callback(record, plan.output, sent)
         # Imported here because it imports PyTorch, which takes seconds.
         from benchmark.worker import work
 
         for outcome in work(calls, plan):
-            told.append(outcome)
+            sent.append(outcome)
             with suppress(BrokenPipeError):  # whoever started this is gone; what is done stays done
                 print(json.dumps(asdict(outcome), default=str), flush=True)
             if outcome.kind == "stopped":
                 return STOPPED
-    return int(any(outcome.kind == "failed" for outcome in told))
+    return int(any(outcome.kind == "failed" for outcome in sent))
 
 
 def _end_with(parent: int) -> None:

@@ -50,7 +50,7 @@ def check_output(cfg: CfgNode, args: argparse.Namespace) -> None:
 
 
 def _held(folder: Path) -> list[str]:
-    """Return what lies in the folder beside hidden files and logs, which refused runs leave too."""
+    """Return what lies in the folder; not hidden files and logs, which refused runs leave too."""
     return sorted(p.name for p in folder.glob("[!.]*") if not p.name.startswith("log.txt"))
 
 

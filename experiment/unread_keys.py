@@ -48,7 +48,7 @@ def both(one: Reader, other: Reader) -> Reader:
 
 
 def _words_set_n_ctx(node: str) -> Reader:
-    """N_CTX beside words is what their tokens are, as CoOp counts; ProGrad fills up to it."""
+    """N_CTX next to words is what their tokens are, as CoOp counts; ProGrad fills up to it."""
 
     def holds(all_: Values) -> bool:
         words = context_init(all_[f"TRAINER.{node}.CTX_INIT"])

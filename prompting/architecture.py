@@ -16,7 +16,7 @@ class Architecture:
     """What the weights of an OpenAI-style CLIP were trained with.
 
     Attributes:
-        activation: quick_gelu (OpenAI's) or gelu; empty where nobody said, which is quick_gelu.
+        activation: quick_gelu (OpenAI's) or gelu; empty where it is not known, which is quick_gelu.
         head_widths: of the text and of the image tower.
 
     Raises:

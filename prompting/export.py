@@ -120,7 +120,7 @@ def _trace(merged: MergedClassifier, side: int) -> "torch.onnx.ONNXProgram":
 
 
 def metadata(model: PromptedCLIP) -> dict[str, str]:
-    """Return what a program needs beside the graph, as JSON texts: labels and preprocessing.
+    """Return what a program needs next to the graph, as JSON texts: labels and preprocessing.
 
     Raises:
         ValueError: the backbone's preprocessing is not one that the words can say.

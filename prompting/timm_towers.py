@@ -37,7 +37,7 @@ class TimmImage(ImageTower):
 
     def embed(self, images: Tensor) -> Tensor:
         x = self.trunk._pos_embed(self.trunk.patch_embed(images.type(self.dtype)))
-        x = x[0] if isinstance(x, tuple) else x  # Eva's has the rotation beside it
+        x = x[0] if isinstance(x, tuple) else x  # Eva's has the rotation next to it
         return self.trunk.norm_pre(x)
 
     def enter(self, prompt: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ OPEN_CLIP = 'name its architecture, "open_clip:ARCHITECTURE/FILE" (docs/backbone
 CLIP_FILE = "pass the same weights in the layout of OpenAI or open_clip"
 # A piece of a key, whose file it is, and what to do; the first that is found counts.
 LAYOUTS = (
-    ("lora_", "holds LoRA adapters beside the weights", "merge them into the weights first"),
+    ("lora_", "holds LoRA adapters next to the weights", "merge them into the weights first"),
     (".base_layer.", "holds peft's wrapped layers", "merge the adapters into the weights first"),
     ("prompt_learner.", "holds prompts", "pass the folder of their run as --model-dir"),
     ("text_encoder.", "has the layout of CoOp's CustomCLIP", "pass the CLIP that it was made of"),
@@ -137,7 +137,7 @@ def _check_layout(state: Mapping[str, Tensor], source: str) -> None:
         prefix = wrapped.removesuffix("token_embedding.weight")
         others = [key for key in state if not key.startswith(prefix)]
         raise ValueError(
-            f'{source} holds a CLIP under "{prefix}" and other weights beside it, such as '
+            f'{source} holds a CLIP under "{prefix}" and other weights next to it, such as '
             f"{others[0]}: save the CLIP's state dict alone."
         )
     shown = ", ".join(list(state)[:3]) or "no weights"

@@ -81,7 +81,7 @@ class PromptCheckpoints:
         self.load_extra_state(checkpoint.get("extra_state", {}))
 
     def extra_state(self) -> dict:
-        """Return what a method keeps from step to step beside prompts and optimiser.
+        """Return what a method keeps from step to step besides prompts and optimiser.
 
         Tensors and plain values only, for the checkpoint; none by default.
         """
@@ -138,7 +138,7 @@ class PromptCheckpoints:
         checkpoint = load_checkpoint(str(path))
         state = checkpoint.get("state_dict", checkpoint) if isinstance(checkpoint, Mapping) else {}
         tensors = {k.removeprefix("module."): v for k, v in state.items() if isinstance(v, Tensor)}
-        # CoOp's trainers save the embeddings of their texts beside the context.
+        # CoOp's trainers save the embeddings of their texts next to the context.
         kept = {k: v for k, v in tensors.items() if k not in ("token_prefix", "token_suffix")}
         self._check_shapes(kept, path)
 

@@ -88,7 +88,7 @@ def read_log(path: Path) -> Log | None:
 
 
 def _final(text: str, evaluates: bool) -> float | None:
-    """Return the accuracy of a run's final evaluation, None where the log ends before it is told.
+    """Return the accuracy of a run's final evaluation, None where the log ends before it.
 
     A training validates on the way, and where it has no validation images upstream's engine tests:
     what counts is the test that is begun last, in a training behind its end.

@@ -27,7 +27,7 @@ KEYS: dict[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("accuracy", "peak_memory_mb"), NUMBER),
     **{"seconds": dict, "commit": (str, type(None)), "command": list, "config": dict},
 }
-# What older ones lack, and what the page has beside the accuracy.
+# What older ones lack, and what the page has next to the accuracy.
 LATER: dict[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("macro_f1", "ece", "adaptive_ece"), NUMBER),
     **dict.fromkeys(("per_class", "bins", "adaptive_bins", "confusion"), list),

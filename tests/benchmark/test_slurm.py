@@ -189,7 +189,7 @@ def test_the_script_is_an_array_of_what_is_left(words, tmp_path, capsys):
 
 def test_a_limit_that_leaves_no_time_to_save_is_refused(words, capsys):
     assert go(words("out", "--launcher", "slurm", "--time", "3")) == 2
-    assert "--time: a job is told to save 120 seconds before: give" in capsys.readouterr().err
+    assert "--time: a job is asked to save 120 seconds before: give" in capsys.readouterr().err
 
 
 class Executor:

@@ -190,11 +190,11 @@ def test_key_value_pairs_are_those_of_the_run(own, capsys):
         assert report["notes"] == ["the classes are photo, drawing"]
     (own / "masks" / "0.jpg").unlink()
     assert main(["check", "--root", str(own), "ImageFolder", SPLIT_KEY, "split.json"]) == 1
-    said = capsys.readouterr().out
+    shown = capsys.readouterr().out
     assert (
-        f"found 3 of 2, the first missing is {own}/masks/0.jpg: add these images, or take" in said
+        f"found 3 of 2, the first missing is {own}/masks/0.jpg: add these images, or take" in shown
     )
-    assert "unpack" not in said and "CoOp" not in said
+    assert "unpack" not in shown and "CoOp" not in shown
 
 
 def test_the_yaml_of_the_run_s_data_set(own, capsys):

@@ -298,23 +298,23 @@ def test_an_image_that_cannot_be_read_is_found_before_the_run(root, load, name, 
     assert "DATASETS.md" not in str(error.value)
     for deep in ([], ["--deep"]):
         assert datasets_main(["check", "--root", str(root), "ImageFolder", *deep]) == 1
-        said = capsys.readouterr().out
-        assert "broken" in said and str(error.value).partition(". To check")[0] in said
+        printed = capsys.readouterr().out
+        assert "broken" in printed and str(error.value).partition(". To check")[0] in printed
 
 
 def test_advice_is_about_own_images(root, load, parts):
     pairs = split_pairs(root, train=entries(0), test=entries(99))
-    said = []
+    printed = []
     for given in (pairs, ("DATASET.IMAGE_FOLDER.SPLIT_FILE", "nowhere.json")):
         with pytest.raises(FileNotFoundError) as error:
             load("ImageFolder", root, *given)
-        said.append(str(error.value))
+        printed.append(str(error.value))
     advice = f"check --root {root} ImageFolder --deep {' '.join(pairs)}"
-    assert advice in said[0]
+    assert advice in printed[0]
     (root / "mine.json").write_text("[]")
     with pytest.raises(ValueError) as error:
         load("ImageFolder", root, *pairs)
-    for text in (*said, str(error.value)):
+    for text in (*printed, str(error.value)):
         assert "docs/own-images.md" in text and "CoOp" not in text and "get it again" not in text
 
 
@@ -323,7 +323,7 @@ def test_advice_is_about_own_images(root, load, parts):
 
 @pytest.fixture
 def own_run(run, tmp_path, lay, capsys):
-    """Run train.py on own images; returns results.json, or the status and what was said."""
+    """Run train.py on own images; returns results.json, or the status and what was printed."""
     config = str(ROOT / "configs" / "datasets" / "image_folder.yaml")
 
     def call(trainer, name, *arguments, root, **flags):
@@ -350,9 +350,9 @@ def test_test_images_alone_are_evaluated_and_not_trained_on(own_run, tmp_path, l
     again = own_run("CoOp", "b", "--eval-only", root=test, model_dir=str(tmp_path / "trained"))
     assert again["total"] == 12
     monkeypatch.setattr(PromptTrainer, "forward_backward", lambda *_: pytest.fail("it trained"))
-    status, said = own_run("CoOp", "c", root=test)
+    status, printed = own_run("CoOp", "c", root=test)
     wanted = "ImageFolder (the folders test) has no training images, and CoOp trains: add some, or"
-    assert status == 2 and wanted in said
+    assert status == 2 and wanted in printed
 
 
 def test_a_variant_of_imagenet_is_not_trained_on(own_run, miniature, monkeypatch):
@@ -360,8 +360,8 @@ def test_a_variant_of_imagenet_is_not_trained_on(own_run, miniature, monkeypatch
     config = {"dataset_config_file": str(ROOT / "configs" / "datasets" / "imagenet_a.yaml")}
     assert own_run("ZeroshotCLIP", "zero", root=world.root, **config)["total"] == 10
     monkeypatch.setattr(PromptTrainer, "forward_backward", lambda *_: pytest.fail("it trained"))
-    status, said = own_run("CoOp", "trained", root=world.root, **config)
-    assert status == 2 and "ImageNetA" in said and "has no training images" in said
+    status, printed = own_run("CoOp", "trained", root=world.root, **config)
+    assert status == 2 and "ImageNetA" in printed and "has no training images" in printed
 
 
 def test_images_of_any_size_and_16_bits_are_trained_on(own_run, tmp_path):

@@ -118,8 +118,8 @@ def test_whatever_pillow_raises_names_file_and_remedy(tmp_path, monkeypatch, err
     monkeypatch.setattr(*((Image, "open") if when == "open" else (Image.Image, "convert")), fail)
     with pytest.raises(OSError) as raised:
         read_image(path)
-    said = str(raised.value)
-    assert said.startswith(f"Cannot read the image {path} (") and "download it again" in said
+    printed = str(raised.value)
+    assert printed.startswith(f"Cannot read the image {path} (") and "download it again" in printed
 
 
 def test_errors_of_the_machine_stay_what_they_are(tmp_path, monkeypatch):

@@ -60,7 +60,7 @@ CASES = {
 
 @pytest.fixture
 def refused(run, capsys, monkeypatch):
-    """Run, expecting a refusal; returns what was said."""
+    """Run, expecting a refusal; returns what was printed."""
 
     def call(*arguments, trainer="MMLoP", name="refused", **flags):
         with monkeypatch.context() as patch:
@@ -68,9 +68,9 @@ def refused(run, capsys, monkeypatch):
             with pytest.raises(SystemExit) as error:
                 run(trainer, name, *arguments, **flags)
         assert error.value.code == 2
-        said = capsys.readouterr().err.strip().splitlines()
-        assert len(said) == 1 and said[0].startswith("train.py: ")
-        return said[0]
+        printed = capsys.readouterr().err.strip().splitlines()
+        assert len(printed) == 1 and printed[0].startswith("train.py: ")
+        return printed[0]
 
     return call
 
@@ -101,8 +101,8 @@ def test_missing_folders_and_files(refused, tmp_path):
 
 
 def test_openai_s_backbones_have_their_own_activation(refused):
-    said = refused("MODEL.BACKBONE.ACTIVATION", "gelu", backbone="demo")
-    assert 'MODEL.BACKBONE.ACTIVATION is gelu: "demo" has quick_gelu' in said
+    printed = refused("MODEL.BACKBONE.ACTIVATION", "gelu", backbone="demo")
+    assert 'MODEL.BACKBONE.ACTIVATION is gelu: "demo" has quick_gelu' in printed
 
 
 def test_resnet_backbone(refused, tmp_path):

@@ -108,9 +108,9 @@ def ends(status, capsys, arguments):
     with pytest.raises(SystemExit) as end:
         cli.main_multi_seed(arguments)
     assert end.value.code == status
-    said = capsys.readouterr().err.strip()
-    assert len(said.splitlines()) == 1
-    return said
+    printed = capsys.readouterr().err.strip()
+    assert len(printed.splitlines()) == 1
+    return printed
 
 
 @pytest.mark.parametrize("trainer", METHODS)
@@ -297,7 +297,7 @@ def test_a_signal_in_the_final_evaluations(calls, tmp_path, monkeypatch, capsys)
 
 
 def test_a_loss_that_is_no_number_ends_the_group(calls, tmp_path, monkeypatch, capsys):
-    """It is said whose; the other has saved that very step, and ends alone as it would have."""
+    """The message names the seed; the other saved that very step, and ends alone as it would have."""
     real = PromptTrainer.update_lr
 
     def spoil(self, *args):
@@ -308,8 +308,8 @@ def test_a_loss_that_is_no_number_ends_the_group(calls, tmp_path, monkeypatch, c
     with monkeypatch.context() as patch:
         patch.setattr(PromptTrainer, "update_lr", spoil)
         patch.setattr("dassl.engine.base._check_finite", lambda *_: None)
-        said = ends(3, capsys, calls("CoOp", "cut"))
-    assert said.startswith("train.py: Seed 2: Loss is infinite or NaN") and "batch 1" in said
+        printed = ends(3, capsys, calls("CoOp", "cut"))
+    assert printed.startswith("train.py: Seed 2: Loss is infinite or NaN") and "batch 1" in printed
     names = [latest_checkpoint(tmp_path / f"cut{s}" / "prompt_learner").name for s in (1, 2)]
     assert names == ["model.pth.tar-1-1", "model.pth.tar-1"]
     cli.main(calls("CoOp", "cut", resume=True)[0])
@@ -321,8 +321,8 @@ def test_a_loss_that_is_no_number_ends_the_group(calls, tmp_path, monkeypatch, c
 
 
 def refused(calls, capsys):
-    said = ends(2, capsys, calls)
-    return said.removeprefix("train.py: ")
+    printed = ends(2, capsys, calls)
+    return printed.removeprefix("train.py: ")
 
 
 def test_what_cannot_go_together_is_refused_before_anything_is_loaded(calls, tmp_path, capsys):

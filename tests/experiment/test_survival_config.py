@@ -66,7 +66,7 @@ class Trained(BaseException):
 
 @pytest.fixture
 def outcome(words, tmp_path, monkeypatch, capsys):
-    """Train for one step; returns the exit status, "trained" for None, and what was said."""
+    """Train for one step; returns the exit status, "trained" for None, and what was printed."""
     step = PromptTrainer.forward_backward
 
     def one_step(self, batch):
@@ -99,14 +99,14 @@ def outcome(words, tmp_path, monkeypatch, capsys):
 @example([("OPTIM.LR", "-0.1")])
 @example([("OPTIM.STEPSIZE", "(3, 5)"), ("OPTIM.LR_SCHEDULER", "multi_step")])
 def test_it_trains_or_says_why_not(outcome, pairs):
-    code, said = outcome(*[word for pair in pairs for word in pair])
+    code, printed = outcome(*[word for pair in pairs for word in pair])
     if code == "trained":
         return
-    lines = [line for line in said.splitlines() if line.startswith("train.py: ")]
-    assert code in (2, 3) and "Traceback" not in said, said
-    assert len(lines) == 1 and said.endswith(lines[0] + "\n"), said
+    lines = [line for line in printed.splitlines() if line.startswith("train.py: ")]
+    assert code in (2, 3) and "Traceback" not in printed, printed
+    assert len(lines) == 1 and printed.endswith(lines[0] + "\n"), printed
     told = [key.rpartition(".")[2] for key, _ in pairs] + [value for _, value in pairs if value]
-    assert any(word in lines[0] for word in told), said
+    assert any(word in lines[0] for word in told), printed
 
 
 REFUSED = {
@@ -142,9 +142,9 @@ def test_what_is_wrong_is_told_before_anything_is_loaded(words, capsys, monkeypa
     momentum = ("OPTIM.MOMENTUM", "0.0") if key == "OPTIM.SGD_NESTEROV" else ()
     with pytest.raises(SystemExit) as end:
         cli.main(words("MMLoP", "refused", key, value, *momentum))
-    said = capsys.readouterr().err
-    assert end.value.code == 2 and message in said and key in said
-    assert len(said.splitlines()) == 1
+    printed = capsys.readouterr().err
+    assert end.value.code == 2 and message in printed and key in printed
+    assert len(printed.splitlines()) == 1
 
 
 def test_the_names_are_the_engine_s():

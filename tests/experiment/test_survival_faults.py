@@ -1,4 +1,4 @@
-"""What goes wrong with the machine: what is said, the exit status, the state left behind."""
+"""What goes wrong with the machine: what is shown, the exit status, the state left behind."""
 
 import contextlib
 import errno
@@ -27,16 +27,16 @@ NOT_KEPT = ("DATALOADER.CACHE_MB", "0")  # every image is opened again
 
 @pytest.fixture
 def ends(capsys):
-    """Run, expecting an exit status; returns the one line that was said."""
+    """Run, expecting an exit status; returns the one line that was shown."""
 
     def call(status, arguments):
         capsys.readouterr()
         with pytest.raises(SystemExit) as end:
             cli.main(arguments)
-        said = capsys.readouterr().err.strip()
-        assert end.value.code == status, said
-        assert len(said.splitlines()) == 1 and said.startswith("train.py: "), said
-        return said
+        shown = capsys.readouterr().err.strip()
+        assert end.value.code == status, shown
+        assert len(shown.splitlines()) == 1 and shown.startswith("train.py: "), shown
+        return shown
 
     return call
 
@@ -85,10 +85,10 @@ def test_a_checkpoint_that_cannot_be_written(
 
     with monkeypatch.context() as patch:
         before_epoch(patch, 2, lambda: patch.setattr(os, "fsync", failing))
-        said = ends(5, words("CoOp", "cut"))
+        shown = ends(5, words("CoOp", "cut"))
     folder = tmp_path / "cut" / "prompt_learner"
-    assert f"{told} ({folder / 'model.pth.tar-2'}): {advice}. Saved is " in said
-    assert f"Saved is {folder / 'model.pth.tar-1'}; resume with: python train.py --resume" in said
+    assert f"{told} ({folder / 'model.pth.tar-2'}): {advice}. Saved is " in shown
+    assert f"Saved is {folder / 'model.pth.tar-1'}; resume with: python train.py --resume" in shown
     assert files(tmp_path / "cut") == {"checkpoint", "model.pth.tar-1"}
     assert not (tmp_path / "cut" / "results.json").exists()
     if code == errno.ENOSPC:  # the others leave the same state
@@ -99,8 +99,8 @@ def test_a_read_only_output_folder(words, ends, tmp_path):
     (tmp_path / "cut").mkdir(mode=0o555)
     if os.access(tmp_path / "cut", os.W_OK):
         pytest.skip("this user, root for one, may write everywhere")
-    said = ends(5, words("CoOp", "cut"))
-    assert "Permission denied" in said and "use another folder" in said
+    shown = ends(5, words("CoOp", "cut"))
+    assert "Permission denied" in shown and "use another folder" in shown
     assert not list((tmp_path / "cut").iterdir())
 
 
@@ -113,9 +113,9 @@ def test_an_image_that_goes_missing(words, ends, tiny_root, tmp_path, monkeypatc
     pairs = ("DATASET.NUM_SHOTS", "-1", *NOT_KEPT)
     with monkeypatch.context() as patch:
         before_epoch(patch, 2, images[0].unlink)
-        said = ends(5, words("CoOp", "cut", *pairs, **arguments))
-    assert f"train.py: No image at {images[0]}. Check DATASET.ROOT" in said
-    assert "model.pth.tar-1; resume with: python train.py --resume" in said
+        shown = ends(5, words("CoOp", "cut", *pairs, **arguments))
+    assert f"train.py: No image at {images[0]}. Check DATASET.ROOT" in shown
+    assert "model.pth.tar-1; resume with: python train.py --resume" in shown
     refused = ends(2, words("CoOp", "cut", *pairs, **arguments, resume=tmp_path / "cut"))
     assert f"the first is {images[0]}" in refused
     shutil.copy(images[1], images[0])
@@ -128,8 +128,8 @@ def test_an_image_that_a_loader_s_process_misses(words, ends, tiny_root, tmp_pat
     root = tmp_path / "data"
     shutil.copytree(tiny_root, root)
     before_epoch(monkeypatch, 1, lambda: shutil.rmtree(root))
-    said = ends(5, words("CoOp", "cut", "DATALOADER.NUM_WORKERS", "1", *NOT_KEPT, root=root))
-    assert said.startswith(f"train.py: No image at {root}") and "Traceback" not in said
+    shown = ends(5, words("CoOp", "cut", "DATALOADER.NUM_WORKERS", "1", *NOT_KEPT, root=root))
+    assert shown.startswith(f"train.py: No image at {root}") and "Traceback" not in shown
 
 
 def test_a_data_folder_that_goes_away(words, ends, resumes, tiny_root, tmp_path, monkeypatch):
@@ -138,8 +138,8 @@ def test_a_data_folder_that_goes_away(words, ends, resumes, tiny_root, tmp_path,
     shutil.copytree(tiny_root, root)
     with monkeypatch.context() as patch:
         before_epoch(patch, 2, lambda: shutil.rmtree(root))
-        said = ends(5, words("CoOp", "cut", *NOT_KEPT, root=root))
-    assert f"No image at {root}" in said and "model.pth.tar-1; resume with" in said
+        shown = ends(5, words("CoOp", "cut", *NOT_KEPT, root=root))
+    assert f"No image at {root}" in shown and "model.pth.tar-1; resume with" in shown
     refused = ends(2, words("CoOp", "cut", *NOT_KEPT, root=root, resume=tmp_path / "cut"))
     assert "which is not a folder; set it with --root" in refused
     resumes(root=tiny_root)
@@ -155,16 +155,16 @@ def test_an_output_folder_that_goes_away(words, ends, tmp_path, monkeypatch):
 
     with monkeypatch.context() as patch:
         before_epoch(patch, 2, replace)
-        said = ends(5, words("CoOp", "cut"))
-    assert "Not a directory" in said or "File exists" in said
-    assert "Nothing was saved yet" in said
+        shown = ends(5, words("CoOp", "cut"))
+    assert "Not a directory" in shown or "File exists" in shown
+    assert "Nothing was saved yet" in shown
 
 
 def test_other_training_images_than_at_the_beginning(words, ends, tmp_path):
     cli.main(words("CoOp", "cut", seed=-1))
     (tmp_path / "cut" / "results.json").unlink()
-    said = ends(2, words("CoOp", "cut", seed=-1, resume=tmp_path / "cut"))
-    assert "was trained on other images" in said and "without a seed every run draws" in said
+    shown = ends(2, words("CoOp", "cut", seed=-1, resume=tmp_path / "cut"))
+    assert "was trained on other images" in shown and "without a seed every run draws" in shown
 
 
 def test_a_damaged_checkpoint(words, ends, resumes, tmp_path, monkeypatch):
@@ -180,9 +180,9 @@ def test_a_damaged_checkpoint(words, ends, resumes, tmp_path, monkeypatch):
         path.write_bytes(damaged)
         with monkeypatch.context() as patch:
             patch.setattr(cli, "build_trainer", lambda _: pytest.fail("models were loaded"))
-            said = ends(2, arguments)
-        assert "cut short" in said
-        assert "one before it, model.pth.tar-1, is whole: delete model.pth.tar-2 to resume" in said
+            shown = ends(2, arguments)
+        assert "cut short" in shown
+        assert "one before it, model.pth.tar-1, is whole: delete model.pth.tar-2 to resume" in shown
     path.unlink()
     resumes("OPTIM.MAX_EPOCH", "3")
 
@@ -198,11 +198,11 @@ def test_a_loss_that_is_no_number(words, ends, tmp_path, monkeypatch):
         return terms, logits
 
     monkeypatch.setattr(PromptTrainer, "loss_terms", scripted)
-    said = ends(3, words("CoOp", "cut"))
-    assert "Loss is infinite or NaN ([nan]) at epoch 2, batch 3" in said
-    terms = said.partition("Terms of the loss: ")[2].partition(";")[0]
+    shown = ends(3, words("CoOp", "cut"))
+    assert "Loss is infinite or NaN ([nan]) at epoch 2, batch 3" in shown
+    terms = shown.partition("Terms of the loss: ")[2].partition(";")[0]
     assert [word.split()[0] for word in terms.split(", ")] == ["loss_ce", "loss_other"]
-    assert "loss_other nan; learning rate 0.00" in said
+    assert "loss_other nan; learning rate 0.00" in shown
     assert files(tmp_path / "cut") == {"checkpoint", "model.pth.tar-1"}
 
 
@@ -215,16 +215,16 @@ def test_prompts_that_are_no_numbers_are_not_saved(words, ends, tmp_path, monkey
         real(self)
 
     monkeypatch.setattr(PromptTrainer, "after_epoch", spoiling)
-    said = ends(3, words("IVLP", "cut"))
-    assert "holds infinite or NaN values in epoch 2, so it was not saved" in said
+    shown = ends(3, words("IVLP", "cut"))
+    assert "holds infinite or NaN values in epoch 2, so it was not saved" in shown
     assert files(tmp_path / "cut") == {"checkpoint", "model.pth.tar-1"}
 
 
 def test_an_error_that_nobody_foresaw(words, ends, monkeypatch, capsys):
     """One sentence, and the traceback only for who asks for it."""
     monkeypatch.setattr(PromptTrainer, "after_epoch", lambda self: [][1])
-    said = ends(1, words("CoOp", "a"))
-    assert "IndexError: list index out of range (not foreseen; --debug shows its place)." in said
+    shown = ends(1, words("CoOp", "a"))
+    assert "IndexError: list index out of range (not foreseen; --debug shows its place)." in shown
     with pytest.raises(IndexError):
         cli.main(words("CoOp", "b", "--debug"))
 
@@ -241,9 +241,9 @@ def test_memory_that_is_used_up(words, ends, monkeypatch, error):
         raise error
 
     monkeypatch.setattr(PromptTrainer, "forward_backward", exhausted)
-    said = ends(5, words("CoOp", "cut"))
-    assert f"The memory is used up ({str(error).splitlines()[0]}" in said
-    assert "lower DATALOADER.TRAIN_X.BATCH_SIZE. Nothing was saved yet; run again: " in said
+    shown = ends(5, words("CoOp", "cut"))
+    assert f"The memory is used up ({str(error).splitlines()[0]}" in shown
+    assert "lower DATALOADER.TRAIN_X.BATCH_SIZE. Nothing was saved yet; run again: " in shown
 
 
 def test_a_loader_s_process_that_is_killed(words, ends, monkeypatch):
@@ -255,8 +255,8 @@ def test_a_loader_s_process_that_is_killed(words, ends, monkeypatch):
         return real(self, batch)
 
     monkeypatch.setattr(PromptTrainer, "forward_backward", killing)
-    said = ends(5, words("CoOp", "cut", "DATALOADER.NUM_WORKERS", "1"))
-    assert "DataLoader worker" in said and "lower DATALOADER.NUM_WORKERS" in said
+    shown = ends(5, words("CoOp", "cut", "DATALOADER.NUM_WORKERS", "1"))
+    assert "DataLoader worker" in shown and "lower DATALOADER.NUM_WORKERS" in shown
 
 
 def test_a_clock_that_is_set_back(words, resumes, tmp_path, monkeypatch):
@@ -284,13 +284,13 @@ def test_two_runs_started_together(start, words, tmp_path):
     context = multiprocessing.get_context("forkserver")
     for attempt in range(5 if os.environ.get("SURVIVAL") == "full" else 1):
         barrier = context.Barrier(2)
-        said = [tmp_path / f"said{attempt}{n}" for n in range(2)]
+        shown = [tmp_path / f"shown{attempt}{n}" for n in range(2)]
         arguments = words("CoOp", f"shared{attempt}", "OPTIM.MAX_EPOCH", "1")
-        runs = [start("run_after", barrier, arguments, str(path)) for path in said]
+        runs = [start("run_after", barrier, arguments, str(path)) for path in shown]
         for process in runs:
             process.join()
         told = {
-            process.exitcode: path.read_text() for process, path in zip(runs, said, strict=True)
+            process.exitcode: path.read_text() for process, path in zip(runs, shown, strict=True)
         }
         assert sorted(told) == [0, 2], told
         folder = tmp_path / f"shared{attempt}"
@@ -322,17 +322,17 @@ def test_a_lock_whose_owner_is_dead_is_taken_over(tmp_path):
 
 def test_a_lock_whose_owner_lives(words, ends, tmp_path):
     lock(tmp_path / "run")
-    said = ends(2, words("CoOp", "run"))
-    assert f"is in use by the run of process {os.getpid()}: wait for it, end it, or pass" in said
+    shown = ends(2, words("CoOp", "run"))
+    assert f"is in use by the run of process {os.getpid()}: wait for it, end it, or pass" in shown
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [".lock"]
 
 
 def test_a_lock_of_another_machine(words, ends, tmp_path):
     """Nobody here can tell whether its owner lives; the message says what to look at and delete."""
     lock(tmp_path / "run", host="node17", pid=4)
-    said = ends(2, words("CoOp", "run"))
-    assert "is in use by process 4 on node17" in said
-    assert f"if it is not, delete {tmp_path / 'run' / '.lock'}; else pass another" in said
+    shown = ends(2, words("CoOp", "run"))
+    assert "is in use by process 4 on node17" in shown
+    assert f"if it is not, delete {tmp_path / 'run' / '.lock'}; else pass another" in shown
     (tmp_path / "run" / ".lock").unlink()
     cli.main(words("ZeroshotCLIP", "run"))
 
@@ -444,26 +444,26 @@ def test_another_configuration_is_refused_with_all_that_differs(words, ends, tmp
     here = {"resume": tmp_path / "cut", "seed": 2}
     pairs = ("DATALOADER.NUM_WORKERS", "3", "TRAIN.PRINT_FREQ", "1", "OPTIM.LR", "0.1")
     moved = ("TRAINER.COOP.CLASS_TOKEN_POSITION", "front")
-    said = ends(2, words("CoOp", "cut", *pairs, *moved, **here))
-    assert f"The run in {tmp_path / 'cut'} has " in said
+    shown = ends(2, words("CoOp", "cut", *pairs, *moved, **here))
+    assert f"The run in {tmp_path / 'cut'} has " in shown
     for differing in (
         "SEED 1, and this one 2",
         "DATALOADER.NUM_WORKERS 0, and this one above 0",
         "OPTIM.LR 0.002, and this one 0.1",
         "TRAINER.COOP.CLASS_TOKEN_POSITION end, and this one front",
     ):
-        assert differing in said
-    assert "PRINT_FREQ" not in said  # which changes no number
-    assert said.count("and this one") == 4
+        assert differing in shown
+    assert "PRINT_FREQ" not in shown  # which changes no number
+    assert shown.count("and this one") == 4
 
 
 def test_a_finished_run_is_finished(words, ends, tmp_path):
     cli.main(words("CoOp", "run"))
     before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("model*")}
-    said = ends(2, words("CoOp", "run", resume=tmp_path / "run"))
-    assert "is finished: its figures are in results.json" in said
-    said = ends(2, words("CoOp", "run"))
-    assert "holds a run already" in said and "or --overwrite to delete it and begin again" in said
+    shown = ends(2, words("CoOp", "run", resume=tmp_path / "run"))
+    assert "is finished: its figures are in results.json" in shown
+    shown = ends(2, words("CoOp", "run"))
+    assert "holds a run already" in shown and "or --overwrite to delete it and begin again" in shown
     assert before == {path: path.read_bytes() for path in (tmp_path / "run").rglob("model*")}
 
 
@@ -478,14 +478,14 @@ def test_overwrite_is_the_word(words, ends, tmp_path):
     assert json.loads((folder / "results.json").read_text())["epochs"] == 1
     assert (folder / "notes.txt").read_text() == "mine"
 
-    said = ends(2, words("CoOp", "run", "--overwrite", resume=folder))
-    assert "--resume resumes a training run: drop it, or --overwrite" in said
-    said = ends(2, words("CoOp", "run", "--eval-only", "--overwrite", model_dir=folder))
-    assert "holds the prompts to evaluate: pass another --output-dir" in said
+    shown = ends(2, words("CoOp", "run", "--overwrite", resume=folder))
+    assert "--resume resumes a training run: drop it, or --overwrite" in shown
+    shown = ends(2, words("CoOp", "run", "--eval-only", "--overwrite", model_dir=folder))
+    assert "holds the prompts to evaluate: pass another --output-dir" in shown
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "thesis.tex").write_text("")
-    said = ends(2, words("CoOp", "home", "--overwrite"))
-    assert "holds no run that --overwrite could replace (thesis.tex)" in said
+    shown = ends(2, words("CoOp", "home", "--overwrite"))
+    assert "holds no run that --overwrite could replace (thesis.tex)" in shown
     assert (tmp_path / "home" / "thesis.tex").exists()
 
 
@@ -493,5 +493,5 @@ def test_a_configuration_that_was_changed_by_hand(words, ends, tmp_path):
     cli.main(words("CoOp", "run"))
     (tmp_path / "run" / "results.json").unlink()
     (tmp_path / "run" / "config.yaml").write_text("A: [")
-    said = ends(2, words("CoOp", "run", resume=tmp_path / "run"))
-    assert "config.yaml was changed and cannot be read" in said
+    shown = ends(2, words("CoOp", "run", resume=tmp_path / "run"))
+    assert "config.yaml was changed and cannot be read" in shown

@@ -52,9 +52,9 @@ def refused(words, capsys):
     def call(*arguments, **flags):
         with pytest.raises(SystemExit) as end:
             cli.main(words("CoOp", "refused", *arguments, **flags))
-        said = capsys.readouterr().err.strip()
-        assert end.value.code == 2, said
-        return said.splitlines()[-1]
+        printed = capsys.readouterr().err.strip()
+        assert end.value.code == 2, printed
+        return printed.splitlines()[-1]
 
     return call
 
@@ -65,8 +65,8 @@ def test_as_checkpoint_to_resume(words, refused, canary, tmp_path):
     (folder / "results.json").unlink()
     for write in WRITERS:
         write(canary, folder / "prompt_learner" / "model.pth.tar-2")
-        said = refused(output_dir=folder, resume=folder)
-        assert "Cannot read" in said and "model.pth.tar-1, is whole" in said
+        printed = refused(output_dir=folder, resume=folder)
+        assert "Cannot read" in printed and "model.pth.tar-1, is whole" in printed
 
 
 @pytest.mark.parametrize("write", WRITERS)
@@ -95,8 +95,8 @@ def test_within_a_torchscript_archive(refused, canary, tmp_path):
     shutil.copy(tmp_path / "plain.pt", tmp_path / "clip.pt")
     with zipfile.ZipFile(tmp_path / "clip.pt", "a", zipfile.ZIP_STORED) as archive:
         archive.writestr("plain/constants.pkl", pickle.dumps(canary, protocol=2))
-    said = refused(backbone=tmp_path / "clip.pt")
-    assert "none of those that OpenAI published" in said
+    printed = refused(backbone=tmp_path / "clip.pt")
+    assert "none of those that OpenAI published" in printed
     trusted = refused("MODEL.BACKBONE.TRUST", "True", backbone=tmp_path / "clip.pt")
     assert "is no CLIP file that can be read safely" in trusted
 

@@ -34,9 +34,9 @@ def arguments(words):
 @pytest.fixture
 def finish(start, arguments, tmp_path):
     def call(trainer, folder, kind="output-dir"):
-        process = start("run", arguments(trainer, folder, kind), str(tmp_path / "said"))
+        process = start("run", arguments(trainer, folder, kind), str(tmp_path / "printed"))
         process.join()
-        assert process.exitcode == 0, (tmp_path / "said").read_text()[-2000:]
+        assert process.exitcode == 0, (tmp_path / "printed").read_text()[-2000:]
 
     return call
 
@@ -66,7 +66,7 @@ def test_sigkill_at_random_moments(start, arguments, finish, done, same_end, tmp
         trainer = METHODS[number % len(METHODS)]
         whole, seconds = done(trainer, start, finish)
         folder = tmp_path / f"{trainer}-{number}"
-        process = start("run", arguments(trainer, folder), str(tmp_path / "said"))
+        process = start("run", arguments(trainer, folder), str(tmp_path / "printed"))
         process.join(drawn.uniform(0, seconds))
         process.kill()
         process.join()
@@ -91,8 +91,8 @@ def test_sigkill_within_a_checkpoint_write(
     whole, _ = done(trainer, start, finish)
     for number in CALLS:
         folder = tmp_path / f"{call}{number}"
-        said = str(tmp_path / "said")
-        process = start("run_and_die", arguments(trainer, folder), said, call, number)
+        printed = str(tmp_path / "printed")
+        process = start("run_and_die", arguments(trainer, folder), printed, call, number)
         process.join()
         saved = sorted(path.name for path in folder.glob("prompt_learner/*"))
         print(f"killed at {call} {number}: exit status {process.exitcode}, saved {saved}")

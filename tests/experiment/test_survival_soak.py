@@ -40,7 +40,7 @@ def test_memory_and_open_files_stay_flat(words, start, tmp_path):
         name = f"{trainer}/seed{number}"
         folder = tmp_path / name
         if number % 4 == 3:
-            process = start("run", words(trainer, name, *short), str(tmp_path / "said"))
+            process = start("run", words(trainer, name, *short), str(tmp_path / "printed"))
             process.join(drawn.uniform(0.1, 1.5))
             process.kill()
             process.join()

@@ -14,16 +14,16 @@ from trainers.base import PromptTrainer
 
 @pytest.fixture
 def stopped(capsys):
-    """Run, expecting status 4; returns what was said."""
+    """Run, expecting status 4; returns what was printed."""
 
     def call(arguments):
         capsys.readouterr()
         with pytest.raises(SystemExit) as end:
             cli.main(arguments)
         assert end.value.code == 4
-        said = capsys.readouterr().err.strip()
-        assert len(said.splitlines()) == 1
-        return said
+        shown = capsys.readouterr().err.strip()
+        assert len(shown.splitlines()) == 1
+        return shown
 
     return call
 
@@ -48,10 +48,10 @@ def test_a_signal_ends_the_step_saves_and_says_how_to_go_on(
     cli.main(words(trainer, "whole"))
     with monkeypatch.context() as patch:
         send(patch, "forward_backward", 6, signal.SIGINT)
-        said = stopped(words(trainer, "cut"))
+        shown = stopped(words(trainer, "cut"))
     saved = tmp_path / "cut" / "prompt_learner" / "model.pth.tar-1-2"
-    assert said.startswith(f"train.py: Stopped by SIGINT. Saved is {saved}; resume with: python ")
-    command = shlex.split(said.partition("resume with: ")[2])
+    assert shown.startswith(f"train.py: Stopped by SIGINT. Saved is {saved}; resume with: python ")
+    command = shlex.split(shown.partition("resume with: ")[2])
     assert command[:4] == ["python", "train.py", "--resume", str(tmp_path / "cut")]
     cli.main(command[2:])
     same_end(tmp_path / "whole", tmp_path / "cut")
@@ -63,8 +63,8 @@ def test_a_signal_while_validating(words, stopped, same_end, tmp_path, monkeypat
     cli.main(words("PromptSRC", "whole", *best))
     with monkeypatch.context() as patch:
         send(patch, "test", 1)
-        said = stopped(words("PromptSRC", "cut", *best))
-    assert "model.pth.tar-0-4; resume with" in said
+        shown = stopped(words("PromptSRC", "cut", *best))
+    assert "model.pth.tar-0-4; resume with" in shown
     cli.main(words("PromptSRC", "cut", *best, resume=tmp_path / "cut"))
     same_end(tmp_path / "whole", tmp_path / "cut")
 
@@ -72,8 +72,8 @@ def test_a_signal_while_validating(words, stopped, same_end, tmp_path, monkeypat
 def test_a_signal_in_the_final_evaluation(words, stopped, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         send(patch, "test", 1)
-        said = stopped(words("CoOp", "cut"))
-    assert "model.pth.tar-2; resume with" in said
+        shown = stopped(words("CoOp", "cut"))
+    assert "model.pth.tar-2; resume with" in shown
     assert not (tmp_path / "cut" / "results.json").exists()
     cli.main(words("CoOp", "cut", resume=tmp_path / "cut"))
     assert (tmp_path / "cut" / "results.json").exists()
@@ -82,9 +82,9 @@ def test_a_signal_in_the_final_evaluation(words, stopped, tmp_path, monkeypatch)
 def test_a_signal_before_the_first_step(words, stopped, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         send(patch, "build_model", 1)
-        said = stopped(words("CoOp", "cut"))
-    assert "Stopped by SIGTERM. Nothing was saved yet; run again: python train.py" in said
-    cli.main(shlex.split(said.partition("run again: ")[2])[2:])
+        shown = stopped(words("CoOp", "cut"))
+    assert "Stopped by SIGTERM. Nothing was saved yet; run again: python train.py" in shown
+    cli.main(shlex.split(shown.partition("run again: ")[2])[2:])
     assert (tmp_path / "cut" / "results.json").exists()
 
 
@@ -93,8 +93,8 @@ def test_a_signal_in_an_evaluation(words, stopped, tmp_path, monkeypatch):
     evaluation = words("CoOp", "evaluated", "--eval-only", model_dir=tmp_path / "trained")
     with monkeypatch.context() as patch:
         send(patch, "test", 1)
-        said = stopped(evaluation)
-    assert "There was nothing to save; run again: python train.py" in said
+        shown = stopped(evaluation)
+    assert "There was nothing to save; run again: python train.py" in shown
     cli.main(evaluation)
     assert (tmp_path / "evaluated" / "results.json").exists()
 
@@ -108,9 +108,9 @@ def test_the_handlers_are_put_back(words, stopped, monkeypatch):
 
 def test_a_second_signal_ends_at_once(start, words, tmp_path):
     """In a step that never ends; the lock that is left is seen to be a dead one's."""
-    said = tmp_path / "said"
-    process = start("run_slowly", words("CoOp", "cut"), str(said), 6)
-    wait_for("waiting", said)
+    shown = tmp_path / "shown"
+    process = start("run_slowly", words("CoOp", "cut"), str(shown), 6)
+    wait_for("waiting", shown)
     os.kill(process.pid, signal.SIGINT)
     time.sleep(0.3)
     assert process.is_alive()
@@ -126,22 +126,22 @@ def test_loaders_leave_a_signal_to_the_run(start, words, same_end, tmp_path):
     """A terminal's Ctrl-C and a cluster's SIGTERM reach every process, those of the loader too."""
     workers = ("DATALOADER.NUM_WORKERS", "1", "OPTIM.MAX_EPOCH", "1")
     cli.main(words("CoOp", "whole", *workers))
-    said = tmp_path / "said"
-    process = start("run_as_group", words("CoOp", "cut", *workers), str(said), 2)
+    shown = tmp_path / "shown"
+    process = start("run_as_group", words("CoOp", "cut", *workers), str(shown), 2)
     process.join(60)
-    assert process.exitcode == 4, said.read_text()
-    assert "Stopped by SIGTERM. Saved is" in said.read_text()
-    assert "Traceback" not in said.read_text()
+    assert process.exitcode == 4, shown.read_text()
+    assert "Stopped by SIGTERM. Saved is" in shown.read_text()
+    assert "Traceback" not in shown.read_text()
     cli.main(words("CoOp", "cut", *workers, resume=tmp_path / "cut"))
     same_end(tmp_path / "whole", tmp_path / "cut")
 
 
-def wait_for(text, said):
+def wait_for(text, shown):
     for _ in range(600):
-        if said.exists() and text in said.read_text():
+        if shown.exists() and text in shown.read_text():
             return
         time.sleep(0.1)
-    pytest.fail(f"{text!r} was never said: {said.read_text()[-1000:]}")
+    pytest.fail(f"{text!r} was never printed: {shown.read_text()[-1000:]}")
 
 
 def test_the_gradient_scaler_goes_on_where_it_was(words, tmp_path, monkeypatch):

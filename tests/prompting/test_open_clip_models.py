@@ -51,9 +51,9 @@ def test_the_same_weights_in_another_architecture_are_another_model(load):
     """Cached features and prompts belong to one of them."""
     gelu, quick = load("tiny-gelu"), load("tiny-quickgelu")
     assert gelu.sha256 != quick.sha256
-    said = load("tiny-gelu", activation="quick_gelu")
-    assert said.sha256 == quick.sha256
-    features = [encode_texts(b.model, TEXTS, tokenizer=b.tokenizer) for b in (gelu, quick, said)]
+    printed = load("tiny-gelu", activation="quick_gelu")
+    assert printed.sha256 == quick.sha256
+    features = [encode_texts(b.model, TEXTS, tokenizer=b.tokenizer) for b in (gelu, quick, printed)]
     assert torch.equal(features[1], features[2]) and not torch.equal(features[0], features[1])
 
 

@@ -179,9 +179,9 @@ def test_initial_weights_fit_whole_or_not_at_all(run, tmp_path, capsys):
         torch.save(content, tmp_path / f"{name}.pth")
         with pytest.raises(SystemExit) as end:
             run("MMLoP", name, "MODEL.INIT_WEIGHTS", str(tmp_path / f"{name}.pth"))
-        said = capsys.readouterr().err
+        printed = capsys.readouterr().err
         assert end.value.code == 2, name
-        assert f"{name}.pth holds other prompts than this configuration asks for" in said, name
+        assert f"{name}.pth holds other prompts than this configuration asks for" in printed, name
     torch.save({f"module.{k}": v for k, v in state.items()} | {"token_prefix": torch.ones(1)}, path)
     assert run("MMLoP", "module", *begin, "MODEL.INIT_WEIGHTS", str(path))
 
@@ -270,9 +270,9 @@ def test_no_choice_is_made_on_test_images(run, tmp_path, capsys, words):
     config = str(CONFIGS / "datasets" / "image_folder.yaml")
     with pytest.raises(SystemExit) as end:
         run("MMLoP", "best", *words, root=str(tmp_path / "data"), dataset_config_file=config)
-    said = capsys.readouterr().err
-    assert end.value.code == 2 and "needs validation images, and ImageFolder has none" in said
-    assert "set TEST.FINAL_MODEL last_step and TEST.SPLIT test." in said
+    printed = capsys.readouterr().err
+    assert end.value.code == 2 and "needs validation images, and ImageFolder has none" in printed
+    assert "set TEST.FINAL_MODEL last_step and TEST.SPLIT test." in printed
 
 
 def test_a_run_without_a_test_leaves_none(run, tmp_path, capsys):

@@ -148,7 +148,7 @@ def _train() -> CfgNode:
     node.CHECKPOINT_STEPS = 0  # steps (not upstream's); below 1: none within an epoch
     node.CUDA_GRAPH = True  # on a GPU run steps as a CUDA graph (not upstream's)
     node.PRINT_FREQ = 10  # batches
-    node.TRACKER = ""  # wandb or trackio, beside TensorBoard (not upstream's)
+    node.TRACKER = ""  # wandb or trackio, next to TensorBoard (not upstream's)
     node.COUNT_ITER = "train_x"
     return node
 

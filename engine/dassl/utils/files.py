@@ -135,7 +135,7 @@ def check_image(path: StrPath) -> None:
 
 @contextmanager
 def _opened(path: StrPath) -> Iterator[Image.Image]:
-    """Open an image; what Pillow raises then, or in the block, is told with file and remedy."""
+    """Open an image; Pillow's errors, also in the block, are raised again with file and remedy."""
     reason = remedy = ""
     try:
         with Image.open(path) as image:
