@@ -297,7 +297,7 @@ def test_a_signal_in_the_final_evaluations(calls, tmp_path, monkeypatch, capsys)
 
 
 def test_a_loss_that_is_no_number_ends_the_group(calls, tmp_path, monkeypatch, capsys):
-    """The message names the seed; the other saved that very step, and ends alone as it would have."""
+    """The message names the seed; the other saved that very step, and ends alone as it should."""
     real = PromptTrainer.update_lr
 
     def spoil(self, *args):
