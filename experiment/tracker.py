@@ -13,7 +13,6 @@ from pathlib import Path
 
 import yaml
 from dassl.engine import TrainerX
-from dassl.utils.tools import get_rng_state, set_rng_state
 
 TRACKERS = ("wandb", "trackio")
 logger = logging.getLogger("dassl")
@@ -49,6 +48,9 @@ class _Tracker:
     """Gathers the scalars of a step, and logs them at once."""
 
     def __init__(self, name: str, cfg) -> None:
+        # Imported here because upstream's Dassl, which has no such key, has no such functions.
+        from dassl.utils.tools import get_rng_state, set_rng_state
+
         try:
             module = importlib.import_module(name)
         except ImportError as error:
