@@ -27,7 +27,7 @@ STOPPED, BUSY = 4, 75  # exit statuses: saved after a signal, another process ha
 
 def start(plan: Path, number: int, **environment: str) -> Popen:
     """Start a process for a unit; CUDA needs its environment set before it exists."""
-    given = {"OMP_NUM_THREADS": "1", **os.environ, **environment}  # several at once need no more
+    given = {**os.environ, **environment}
     given["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), given.get("PYTHONPATH")]))
     command = [sys.executable, "-m", "benchmark.unit", str(plan), str(number)]
     # A session of its own: Ctrl-C reaches the scheduler alone, which asks once for an orderly end.
@@ -49,6 +49,7 @@ def follow(process: Popen, calls: Sequence[Call]) -> Iterator[Outcome]:
 def main() -> int:
     """Print an outcome per line; return 0, 1 with failures, STOPPED or BUSY."""
     path, number = sys.argv[1:]
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # before PyTorch: several at once need no more
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(STOPPED))  # while train.py has no handler
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # Slurm's, for the process above: see slurm.py
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
