@@ -112,7 +112,7 @@ def _weights(block: nn.Module, device: str) -> _Weights:
     traced = torch.compiler.is_compiling()  # export: what is made then belongs to the trace
     if traced or any(parameter.requires_grad or parameter.is_inference() for parameter in own):
         return _prepare(own, own[0].dtype)
-    key = (dtype, *((p.dtype, p.device, p._version) for p in own))
+    key = (dtype, *((id(p), p.dtype, p.device, p._version) for p in own))
     kept = _prepared.setdefault(block, {})
     if key not in kept:
         with torch.inference_mode(False):  # or no later step could take a gradient through them
