@@ -1,4 +1,4 @@
-"""Expand a protocol into runs: calls of train.py, each with a folder of its own.
+"""Expand a protocol into runs: calls of train.py, each with its own folder.
 
     OUT/<trained on>/<classes>/shots_<k>/<method>/<settings>/seed<s>/{train, test_...}
 

@@ -1,4 +1,4 @@
-"""Run one unit of a plan in a process of its own: `python -m benchmark.unit PLAN NUMBER`.
+"""Run one unit of a plan in its own process: `python -m benchmark.unit PLAN NUMBER`.
 
 A unit is a training with the tests of its prompts, or the trainings of several seeds that are
 stepped together, with theirs. Its process holds the locks of its seed folders, so that whoever else
@@ -30,7 +30,7 @@ def start(plan: Path, number: int, **environment: str) -> Popen:
     given = {**os.environ, **environment}
     given["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), given.get("PYTHONPATH")]))
     command = [sys.executable, "-m", "benchmark.unit", str(plan), str(number)]
-    # A session of its own: Ctrl-C reaches the scheduler alone, which asks once for an orderly end.
+    # Its own session: Ctrl-C reaches the scheduler alone, which asks once for an orderly end.
     return Popen(command, env=given, stdout=PIPE, text=True, start_new_session=True)
 
 

@@ -197,7 +197,7 @@ def _values(cfg: CfgNode) -> dict:
 
 
 def _unquoted(value: str) -> str:
-    """Return a value in quotes of its own without them, as yacs reads it."""
+    """Return a quoted value without its quotes, as yacs reads it."""
     with contextlib.suppress(*UNREADABLE):
         found = ast.literal_eval(value)
         return found if isinstance(found, str) else value

@@ -1,6 +1,6 @@
 """Prompt learning on CLIP in plain PyTorch: prompts, prompted encoders, losses.
 
-A library of its own, which imports torch, clip and safetensors; the trainers in `trainers/` put it
+A separate library, which imports torch, clip and safetensors; the trainers in `trainers/` put it
 into Dassl's loop.
 """
 

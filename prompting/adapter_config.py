@@ -136,7 +136,7 @@ def describe_backbone(backbone: Backbone) -> dict[str, str]:
 
 
 def check_classes(state: State, own: Sequence[str], asked: Sequence[str]) -> None:
-    """Refuse other class names where each class has a context of its own, by a ValueError."""
+    """Refuse other class names where each class has its own context, by a ValueError."""
     if "ctx" in state and state["ctx"].ndim == 3 and list(own) != list(asked):
         raise ValueError(
             f"These prompts have a context for each of the {len(own)} classes that they were "

@@ -26,7 +26,7 @@ class ShiftedContext(Context):
 
 
 class ConditionalCLIP(PromptedCLIP):
-    """Classifies each image by text features of its own."""
+    """Classifies each image by its own text features."""
 
     def forward(self, images: Tensor) -> Tensor:
         image = self.image_features(images)

@@ -71,7 +71,7 @@ class CUDAGraphStep:
         """Record the function on `inputs` to `outputs`; return what runs it again."""
         gc.collect()  # a dead graph that is destroyed while another is recorded spoils that one
         graph = torch.cuda.CUDAGraph()
-        # A stream of its own: cuBLAS keeps a workspace per stream, which graphs must not share.
+        # Its own stream: cuBLAS keeps a workspace per stream, which graphs must not share.
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         # This block ends on the stream before it, also where the end of a capture fails.

@@ -43,7 +43,7 @@ class MergedClassifier(nn.Module):
         model: whose text is the same for all images.
 
     Raises:
-        ValueError: a model that makes text of its own for each image (CoCoOp).
+        ValueError: a model whose text differs from image to image (CoCoOp).
     """
 
     def __init__(self, model: PromptedCLIP) -> None:

@@ -83,7 +83,7 @@ class ImageTower:
         width: d.
         blocks: its layers.
         read: how many tokens in front the pooling reads; None: all but the prompts.
-        projects: whether its layers take a `projection` of their own.
+        projects: whether its layers take a `projection`.
     """
 
     read: int | None = 1

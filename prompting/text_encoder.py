@@ -36,7 +36,7 @@ class TokenizedPrompts:
         end: (C,) position of [EOT], or of the token that is read.
         source: (C, L) which of the T prompt tokens replaces this one, -1 for none.
         packing: all tokens end to end, the prefix that all classes share once; or side by side.
-        packing_per_class: the same where each class has prompts of its own: the prefix is [SOS].
+        packing_per_class: the same where each class has its own prompts: the prefix is [SOS].
         slots: T, how many tokens the prompts replace.
     """
 

@@ -83,7 +83,7 @@ class Padding:
         return x
 
     def _lay_out(self, x: Tensor) -> Tensor:
-        """Return each prompt as a sequence of its own: (H C, L, d)."""
+        """Return each prompt as its own sequence: (H C, L, d)."""
         return x.reshape(-1, self.source.shape[1], x.shape[-1])
 
 

@@ -35,7 +35,7 @@ METHODS = (
 def add_config(cfg: CfgNode) -> None:
     """Add every method's node to Dassl's configuration."""
     for method in METHODS:
-        if hasattr(method, "add_config"):  # KgCoOp has no node of its own
+        if hasattr(method, "add_config"):  # KgCoOp has no node
             method.add_config(cfg)
 
 

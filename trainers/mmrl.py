@@ -28,7 +28,7 @@ def add_config(cfg: CfgNode) -> None:
     node.ALPHA = 0.7  # weight of the class features' logits; the rest is the representation's
     node.REG_WEIGHT = 1.0  # of both distances to the frozen CLIP
     node.N_REP_TOKENS = 5
-    node.REP_LAYERS = [6, 7, 8, 9, 10, 11, 12]  # layers with tokens of their own, from 1
+    node.REP_LAYERS = [6, 7, 8, 9, 10, 11, 12]  # layers with their own tokens, from 1
     node.REP_DIM = 512  # width of the shared space
     node.PREC = "auto"  # auto, fp32, tf32, amp, bf16, fp16 (MMRL's own default is fp16)
 

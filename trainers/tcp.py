@@ -17,7 +17,7 @@ def add_config(cfg: CfgNode) -> None:
 
 @TRAINER_REGISTRY.register()
 class TCP(KgCoOp):
-    """Trained like KgCoOp, with templates of its own."""
+    """Trained like KgCoOp, with its own templates."""
 
     guidance_weight = 8.0  # fixed in TCP's code
     templates = TCP_TEMPLATES

@@ -67,7 +67,7 @@ class _Encoder(nn.Module):
 
 
 class TunedCLIP(PromptedCLIP):
-    """Classifies with layer norms of its own, by the classifier's rows or the text."""
+    """Classifies with its own layer norms, by the classifier's rows or the text."""
 
     def encode_image(self, images: Tensor, prompts: Sequence[Tensor]) -> Tensor:
         norms = self.prompt_learner.norms("vision")

@@ -2,7 +2,7 @@
 
     python -m benchmark.gpu --output gpu.json
 
-Each section is a process of its own with a time limit, since a CUDA error stays with its process.
+Each section runs in its own process with a time limit, since a CUDA error stays with its process.
 One line per check, PASS or FAIL, with what was found; the whole goes into the JSON file, which is
 written after every section. The exit status is 0 if all passed, 1 if any failed, and 7 where there
 is no GPU. With --device cpu the sections run as far as a CPU can, small.
@@ -80,7 +80,7 @@ def run_section(name: str, device: str, output: Path) -> None:
 
 
 def call_section(name: str, device: str) -> list[dict]:
-    """Run a section in a process of its own; return its checks."""
+    """Run a section in its own process; return its checks."""
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder, "checks")
         command = [sys.executable, "-m", "benchmark.gpu", "--inside", name, "--device", device]

@@ -33,7 +33,7 @@ TIME = re.compile(r"batch \[\d+/\d+\] time \S+ \((\S+)\) data \S+ \((\S+)\)")
 
 
 def routing(machine: Machine) -> Checks:
-    """Check that each run's process starts with a GPU of its own out of --gpus."""
+    """Check that each run's process starts with its own GPU out of --gpus."""
     count = torch.cuda.device_count()
     gpus = [str(number) for number in range(min(count, 2))] if machine.on_gpu else ["3", "5"]
     notes = machine.scratch / "notes"

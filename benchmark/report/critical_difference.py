@@ -1,4 +1,4 @@
-"""Rank methods over data sets, and draw which of them cannot be told apart.
+"""Rank methods over data sets, and draw which of them do not differ significantly.
 
 Demšar, Statistical Comparisons of Classifiers over Multiple Data Sets (JMLR 7, 2006): Friedman's
 test whether methods differ at all, then Nemenyi's critical difference of mean ranks.
@@ -73,14 +73,14 @@ def allowed(figures: Mapping[str, Sequence[float]]) -> bool:
 
 
 def groups(ranks: Sequence[float], critical: float) -> list[tuple[float, float]]:
-    """Return the longest spans of sorted ranks within which no two can be told apart."""
+    """Return the longest spans of sorted ranks within which no two differ significantly."""
     ends = [max(other for other in ranks if other - rank < critical) for rank in ranks]
     longest = {end: rank for rank, end in reversed(list(zip(ranks, ends, strict=True)))}
     return sorted((rank, end) for end, rank in longest.items() if end > rank)
 
 
 def diagram(axes: Axes, figures: Mapping[str, Sequence[float]]) -> None:
-    """Draw the diagram: mean ranks on an axis, bars over what cannot be told apart."""
+    """Draw the diagram: mean ranks on an axis, bars over what does not differ significantly."""
     ranks = sorted(mean_ranks(figures).items(), key=lambda item: item[1])
     k, half = len(ranks), (len(ranks) + 1) // 2
     critical = critical_difference(k, len(next(iter(figures.values()))))

@@ -1,4 +1,4 @@
-"""Build one trainer in a process of its own, and measure it: one side of a comparison.
+"""Build one trainer in its own process, and measure it: one side of a comparison.
 
 The packages of the two sides have the same names. So nothing of either is imported at the top of
 this file, but only when the process knows its side.
@@ -70,7 +70,7 @@ class Side:
         path: folders to import from; the first one holds train.py.
         words: what follows `python train.py`, without seed and output folder.
         threads, precision: of both sides.
-        scratch: a folder of its own.
+        scratch: its own folder.
         weights: file that the reference reads instead of a download; none for our side.
     """
 
