@@ -80,6 +80,10 @@ NEVER = (
 )  # fmt: skip
 WARMUP = Reader("where OPTIM.WARMUP_EPOCH is above 0", lambda all_: all_["OPTIM.WARMUP_EPOCH"] > 0)
 TESTED = where("TEST.NO_TEST", False)
+LEARNING_RATE = Reader(
+    "by methods other than LPPlusPlus, whose step sizes follow from the data",
+    lambda all_: all_["TRAINER.NAME"] != "LPPlusPlus",
+)
 # The first pattern that fits a key is the one that counts.
 READERS: dict[str, Reader] = {
     "INPUT.CROP_PADDING": transform("random_crop"),
@@ -95,6 +99,9 @@ READERS: dict[str, Reader] = {
         "where a split is random (ImageFolder without a SPLIT_FILE, DATASET.NEW_SPLIT True)",
         lambda all_: all_["DATASET.NEW_SPLIT"] or _splits_at_random(all_),
     ),
+    "DATALOADER.K_TRANSFORMS": method("CoPrompt"),  # others take one view of an image
+    "OPTIM.LR*": LEARNING_RATE,
+    "OPTIM.WARMUP_EPOCH": LEARNING_RATE,
     "OPTIM.MOMENTUM": where("OPTIM.NAME", "sgd", "rmsprop"),
     "OPTIM.SGD_*": where("OPTIM.NAME", "sgd"),
     "OPTIM.RMSPROP_ALPHA": where("OPTIM.NAME", "rmsprop"),
@@ -123,6 +130,10 @@ READERS: dict[str, Reader] = {
     "TRAINER.MMLOP.SHARED_UP": where("TRAINER.MMLOP.LOW_RANK", True),
     "TRAINER.MMLOP.UP_PER_LAYER": where("TRAINER.MMLOP.LOW_RANK", True),
     "TRAINER.MMLOP.INIT_STD": where("TRAINER.MMLOP.LOW_RANK", True),
+    "TRAINER.TIPADAPTER.SEARCH_BETA": Reader(
+        "where TRAINER.TIPADAPTER.SEARCH_ALPHA is above 0",
+        lambda all_: all_["TRAINER.TIPADAPTER.SEARCH_ALPHA"] > 0,
+    ),
     "LOSS.*": method("ProGrad"),
 }
 EXACT = (".N_CTX",)  # these are compared with what is used, whatever their default is

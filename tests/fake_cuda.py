@@ -66,6 +66,8 @@ def to_fake_gpu(trainer, monkeypatch):
     mode = FakeTensorMode()
     with _Copying(mode):
         trainer.model = copy.deepcopy(trainer.model)
+        if hasattr(trainer, "sentences"):  # CoPrompt's, encoded before the first step
+            trainer.sentences = copy.deepcopy(trainer.sentences)
     trainer.model.device = trainer.device = CUDA
     monkeypatch.setattr(torch.cuda.amp.common, "amp_definitely_not_available", lambda: False)
     # Without CUDA the fused attention is taken apart; on a GPU it is one kernel.

@@ -8,6 +8,7 @@ from trainers import (
     clip_lora,
     cocoop,
     coop,
+    coprompt,
     ivlp,
     kgcoop,
     lp_plus_plus,
@@ -28,7 +29,7 @@ from trainers import (
 METHODS = (
     mmlop, zsclip, coop, cocoop, kgcoop, prograd, vpt, ivlp, maple, promptsrc, tcp, mma,
     clip_lora, tip_adapter, clip_adapter, taskres, lp_plus_plus, mmrl,
-    two_stage,
+    two_stage, coprompt,
 )  # fmt: skip
 
 

@@ -25,11 +25,15 @@ class MaPLe(PromptTrainer):
     node = "MAPLE"
 
     def build_clip(self, classnames: list[str], generator: torch.Generator) -> PromptedCLIP:
+        prompt_learner, template = self.build_prompts(generator)
+        return PromptedCLIP(self.backbone, prompt_learner, classnames, template)
+
+    def build_prompts(self, generator: torch.Generator) -> tuple[CoupledPrompts, str]:
+        """Build the prompts of both towers; return them and the text around a class name."""
         options = self.options
         tokens, depth = options.N_CTX, options.PROMPT_DEPTH
         initial = initial_prompts(
             self.backbone, options.CTX_INIT, (tokens, tokens), (depth, depth), generator
         )
-        prompt_learner = CoupledPrompts(initial.text, initial.vision.shape[-1], generator)
-        template = context_words(options.CTX_INIT, tokens, self.backbone.tokenizer) + " {}."
-        return PromptedCLIP(self.backbone, prompt_learner, classnames, template)
+        prompts = CoupledPrompts(initial.text, initial.vision.shape[-1], generator)
+        return prompts, context_words(options.CTX_INIT, tokens, self.backbone.tokenizer) + " {}."

@@ -3,15 +3,17 @@
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
-# Widths of the towers, and their layers. MaPLe and TCP are written for widths of ViT-B/16,
-# CLIP-Adapter for the joint width of RN50.
+# Widths of the towers, and their layers. MaPLe, CoPrompt and TCP are written for the widths of
+# ViT-B/16, CLIP-Adapter for the joint width of RN50.
 SIZES = {
     "narrow": dict(text=128, vision=192, layers=12),
     "maple": dict(text=512, vision=768, layers=3),
+    "coprompt": dict(text=512, vision=768, layers=12, joint=512),
     "tcp": dict(text=512, vision=64, layers=9),
     "adapter": dict(text=128, vision=192, layers=2, joint=1024),
 }
@@ -30,7 +32,8 @@ class Method:
         sizes: of the tiny CLIP.
         losses: from their name of a loss in the step's log to ours.
         loop: whether the original is a loop over loaders instead of a Dassl trainer.
-        theirs: KEY VALUE pairs for the original alone.
+        theirs, ours: KEY VALUE pairs for one side alone.
+        own_config: our YAML, where theirs has keys that ours does not know.
         note: what sets it apart from another of the same trainer.
     """
 
@@ -42,6 +45,8 @@ class Method:
     losses: Mapping[str, str] = field(default_factory=lambda: {"loss": "loss"})
     loop: bool = False
     theirs: tuple[str, ...] = ()
+    ours: tuple[str, ...] = ()
+    own_config: str = ""
     note: str = ""
 
     @property
@@ -74,13 +79,22 @@ def towers(theirs: Values) -> dict[str, Tensor]:
 def coupled(theirs: Values) -> dict[str, Tensor]:
     """MaPLe: text prompts, and their projections."""
     theirs = {name.removeprefix("prompt_learner."): value for name, value in theirs.items()}
-    deeper = [theirs[f"compound_prompts_text.{i}"] for i in range(DEPTH - 1)]
+    deeper = [value for name, value in theirs.items() if name.startswith("compound_prompts_text.")]
     found = {"text": torch.stack([theirs["ctx"], *deeper])}
     for kind in ("weight", "bias"):
         found[f"projections.0.{kind}"] = theirs[f"proj.{kind}"]
-        for index in range(DEPTH - 1):
+        for index in range(len(deeper)):
             value = theirs[f"compound_prompt_projections.{index}.{kind}"]
             found[f"projections.{index + 1}.{kind}"] = value
+    return found
+
+
+def coupled_and_adapted(theirs: Values) -> dict[str, Tensor]:
+    """CoPrompt: MaPLe's, and the two layers of an adapter behind each tower."""
+    found = {f"prompts.{name}": value for name, value in coupled(theirs).items()}
+    for tower in ("text", "image"):
+        for own, index in (("down", 0), ("up", 2)):
+            found[f"{tower}.{own}.weight"] = theirs[f"adapter_{tower}.fc.{index}.weight"]
     return found
 
 
@@ -153,6 +167,13 @@ def fp32(node: str) -> tuple[str, str]:
     return f"TRAINER.{node}.PREC", "fp32"
 
 
+# CoPrompt's for Caltech101, which its train.py sets; and a sentence for each class.
+PUBLISHED = tuple(
+    word
+    for key, value in (("N_CTX", "4"), ("PROMPT_DEPTH", "12"), ("W", "4.0"))
+    for word in (f"TRAINER.CoPrompt.{key}", value)
+)
+DESCRIPTIONS = Path(__file__).with_name("descriptions.json")
 # MaPLe's tiny CLIP has 3 layers. MMA counts from 1.
 DEPTH, FIRST, LAST = 3, 4, 12
 COOP = (*fp32("COOP"), "TRAINER.COOP.N_CTX", "4")
@@ -190,6 +211,17 @@ METHODS = {
             coupled,
             (*fp32("MAPLE"), "TRAINER.MAPLE.PROMPT_DEPTH", str(DEPTH)),
             sizes="maple",
+        ),
+    ),
+    "coprompt": (
+        Method(
+            "CoPrompt",
+            "coprompt.yaml",
+            coupled_and_adapted,
+            fp32("CoPrompt"),
+            sizes="coprompt",
+            own_config="CoPrompt/base2new.yaml",
+            ours=(*PUBLISHED, "TRAINER.CoPrompt.DESCRIPTIONS", str(DESCRIPTIONS)),
         ),
     ),
     "promptsrc": (

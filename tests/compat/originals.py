@@ -1,7 +1,7 @@
 """Compare our trainers with the original code of their methods, on your own checkouts.
 
     python tests/compat/originals.py --coop CoOp --maple multimodal-prompt-learning \
-        --promptsrc PromptSRC --kgcoop KgCoOp --prograd Prompt-align \
+        --promptsrc PromptSRC --coprompt CoPrompt --kgcoop KgCoOp --prograd Prompt-align \
         --tcp Textual-based_Class-aware_prompt_tuning --mma VLM-MultiModalAdapter --lora CLIP-LoRA \
         --clip_adapter CLIP-Adapter --tip Tip-Adapter --taskres TaskRes \
         --lp_plus_plus FewShot-CLIP-Strong-Baseline --mmrl MMRL \
@@ -23,7 +23,7 @@ from pathlib import Path
 
 import torch
 from bench import ENGINE, OURS, Bench, Failed, Place, documented, parse_checkouts, report
-from methods import METHODS, SIZES, Method
+from methods import DESCRIPTIONS, METHODS, SIZES, Method
 from torch import Tensor
 from wording import TEMPLATES, check_templates
 from world import clip_state, write_dataset
@@ -37,6 +37,7 @@ CHECKOUTS = {
     "prograd": ("BeierZhu/Prompt-align", "ProGrad.public/trainers/prograd.py"),
     "maple": ("muzairkhattak/multimodal-prompt-learning", "trainers/maple.py"),
     "promptsrc": ("muzairkhattak/PromptSRC", "trainers/promptsrc.py"),
+    "coprompt": ("ShuvenduRoy/CoPrompt", "trainers/coprompt.py"),
     "tcp": ("htyao89/Textual-based_Class-aware_prompt_tuning", "trainers/tcp.py"),
     "mma": ("ZjjConan/VLM-MultiModalAdapter", "trainers/mmadapter.py"),
     "lora": ("MaxZanella/CLIP-LoRA", "lora.py"),
@@ -63,6 +64,15 @@ from clip import clip
 re.template, tokenize = None, clip.tokenize
 clip.tokenize = lambda texts: tokenize([text.replace("_", " ") for text in texts])
 print("shim: underscores are spaces")
+"""
+# CoPrompt draws one of fifty sentences, and keeps the features of all in its folder.
+COPROMPT = f"""
+import json, os, torch
+def kept(call):
+    return lambda *args, **more: None if "cache/" in str(args) else call(*args, **more)
+load, os.makedirs, torch.save = json.load, kept(os.makedirs), kept(torch.save)
+json.load = lambda file: load(open({str(DESCRIPTIONS)!r}) if "gpt_file" in file.name else file)
+print("shim: one sentence per class")
 """
 SIDE = 32
 SHOTS = ("DATASET.NUM_SHOTS", "2", "INPUT.SIZE", f"({SIDE}, {SIDE})")
@@ -105,7 +115,10 @@ class Comparison:
         self, method: Method, place: Place, configs: Path, parameters: str
     ) -> tuple[dict, list[str]]:
         """probe.py's answer, and what was put in from outside."""
-        own = () if place.folder == OURS else method.theirs
+        own, config = method.theirs, method.config
+        if place.folder == OURS:
+            own, config = method.ours, method.own_config or config
+            configs = OURS if method.own_config else configs
         folder = self.bench.folder()
         write_dataset(folder / "data")
         settings = {
@@ -116,7 +129,7 @@ class Comparison:
             "backbone": "ViT-B/16",
             "enhanced_base": "none",  # of TaskRes
             "train_epoch": 0,  # of MMRL
-            "config_file": str(configs / "configs" / "trainers" / method.config),
+            "config_file": str(configs / "configs" / "trainers" / config),
             "dataset_config_file": "configs/datasets/caltech101.yaml",
             "opts": [*method.options, *own, *SHOTS],
         }
@@ -143,7 +156,7 @@ def place_of(name: str, checkout: Path) -> Place:
     folder = {"kgcoop": "KgCoOp", "prograd": "ProGrad.public"}.get(name, "")
     engine = checkout / "Dassl.ProGrad.pytorch" if name == "prograd" else ENGINE
     before = documented("MMLoP on Dassl.pytorch") if name == "prograd" else ""
-    own = TASKRES if name == "taskres" else ""
+    own = {"taskres": TASKRES, "coprompt": COPROMPT}.get(name, "")
     return Place(checkout / folder, engine, before + SINGLE + own)
 
 

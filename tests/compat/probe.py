@@ -21,12 +21,13 @@ from dassl.utils import set_random_seed
 from torch import Tensor
 
 BATCH = 4
-FLAGS = ("resume", "source_domains", "target_domains", "transforms", "head")
+FLAGS = ("resume", "source_domains", "target_domains", "transforms", "head", "model_dir")
+SWITCHES = {"eval_only": False, "no_train": False, "load_epoch": None}
 
 
 def build(settings: dict):
     train = runpy.run_path("train.py")
-    args = argparse.Namespace(**dict.fromkeys(FLAGS, ""), **settings)
+    args = argparse.Namespace(**dict.fromkeys(FLAGS, ""), **SWITCHES, **settings)
     train["setup_cfg"].__globals__["args"] = args  # TaskRes reads it where it has it as a script
     cfg = train["setup_cfg"](args)
     set_random_seed(1)
@@ -60,6 +61,7 @@ def main(question: dict) -> None:
     values = {name: value.detach().clone() for name, value in parameters.items()}
     generator = torch.Generator().manual_seed(1)
     images = torch.randn(BATCH, 3, *trainer.cfg.INPUT.SIZE, generator=generator)
+    other = torch.randn(images.shape, generator=generator)
     labels = torch.arange(BATCH) % trainer.num_classes
     trainer.set_model_mode("eval")
     with torch.no_grad():
@@ -70,7 +72,8 @@ def main(question: dict) -> None:
     if parameters:
         trainer.set_model_mode("train")
         trainer.epoch, trainer.batch_idx, trainer.num_batches = 0, 0, 2
-        answer["log"] = trainer.forward_backward({"img": images, "label": labels})
+        views = images if trainer.cfg.DATALOADER.K_TRANSFORMS == 1 else [images, other]
+        answer["log"] = trainer.forward_backward({"img": views, "label": labels})
         answer["gradients"] = {name: value.grad for name, value in parameters.items()}
         if "alpha" in parameters:  # of LP++, which keeps it from the optimiser
             answer["gradients"]["alpha"] = trainer.alpha_gradient

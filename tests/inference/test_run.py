@@ -13,6 +13,7 @@ from trainers.base import PromptTrainer
 METHODS = sorted(path.name for path in (CONFIGS / "trainers").iterdir())
 NEW = ("DATASET.SUBSAMPLE_CLASSES", "new")
 OPTIONS = {
+    "CoPrompt": ("TRAINER.CoPrompt.PROMPT_DEPTH", "9"),
     "CoOp": ("TRAINER.COOP.CLASS_TOKEN_POSITION", "middle"),
     "MMRL": ("TRAINER.MMRL.REP_LAYERS", "[6, 7, 9]"),
     "MultiModalAdapter": ("TRAINER.MMADAPTER.ADAPTER_END", "9"),
@@ -22,6 +23,7 @@ OPTIONS = {
 NOT_SHARED = {
     "CLIPAdapter": "ImageAdapter",
     "CLIPLoRA": "LowRankUpdates",
+    "CoPrompt": "AdaptedPrompts",
     "LPPlusPlus": "BlendedProbe",
     "MMRL": "RepresentationTokens",
     "TaskRes": "TextResiduals",
@@ -40,8 +42,8 @@ def evaluated(trainer):
         return trainer.model(IMAGES)
 
 
-def test_there_are_twenty_one_methods():
-    assert len(METHODS) == 21
+def test_there_are_twenty_two_methods():
+    assert len(METHODS) == 22
     assert set(NOT_SHARED) < set(METHODS)
 
 

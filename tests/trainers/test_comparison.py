@@ -25,6 +25,7 @@ TRAINERS = {
     "CLIPAdapter": (),
     "MMRL": ("TRAINER.MMRL.REP_LAYERS", "[6, 7, 9]"),
     "TwoStage": ("TRAINER.TWOSTAGE.EPOCH_STEPS", "1"),
+    "CoPrompt": ("TRAINER.CoPrompt.PROMPT_DEPTH", "9"),
 }
 
 
@@ -121,7 +122,7 @@ def test_promptsrc_resumes_its_aggregation(run, tmp_path, monkeypatch):
 
 
 # What they keep from step to step, or draw in one, comes back from a checkpoint within an epoch.
-RESUMED = ["CLIPLoRA", "TipAdapterF", "LPPlusPlus", "TwoStage"]
+RESUMED = ["CLIPLoRA", "TipAdapterF", "LPPlusPlus", "TwoStage", "CoPrompt"]
 
 
 @pytest.mark.parametrize("trainer", RESUMED)
@@ -228,6 +229,27 @@ WRONG = {
     ("MMRL", "TRAINER.MMRL.REP_LAYERS", "[]"): "REP_LAYERS is []: give layers",
     ("TwoStage", "TRAINER.TWOSTAGE.FIRST_STAGE", "2"): "must be between 0 and 1, got 2.0",
     ("TaskRes", "TRAINER.TaskRes.RESIDUAL_SCALE", "0"): "must be above 0, got 0.0",
+    ("CoPrompt", "TRAINER.CoPrompt.IMAGE_RATIO", "2"): "must be between 0 and 1, got 2.0",
+    (
+        "CoPrompt",
+        "TRAINER.CoPrompt.PROMPT_DEPTH",
+        "9",
+        "TRAINER.CoPrompt.DESCRIPTIONS",
+        "none.json",
+    ): "none.json is no file: give one",
+    ("LPPlusPlus", "OPTIM.LR", "0.1"): "OPTIM.LR is read only by methods other than LPPlusPlus",
+    (
+        "TipAdapter",
+        "TRAINER.TIPADAPTER.SEARCH_ALPHA",
+        "0",
+        "TRAINER.TIPADAPTER.SEARCH_BETA",
+        "3",
+    ): "SEARCH_BETA is read only where TRAINER.TIPADAPTER.SEARCH_ALPHA is above 0",
+    (
+        "CoPrompt",
+    ): "TRAINER.CoPrompt.PROMPT_DEPTH is 12: the text tower of this backbone takes 0 to 9",
+    ("CoPrompt", "DATALOADER.K_TRANSFORMS", "3"): "K_TRANSFORMS must be between 1 and 2, got 3",
+    ("MaPLe", "DATALOADER.K_TRANSFORMS", "2"): "K_TRANSFORMS is read only by CoPrompt",
     ("CoCoOp", "TRAINER.COCOOP.PREC", "half"): 'Precision "half" is unknown',
 }
 

@@ -1,5 +1,8 @@
 """Each method against a plain reference: 77 tokens, CLIP's own blocks, the loss of its paper."""
 
+import json
+from pathlib import Path
+
 import clip
 import pytest
 import torch
@@ -13,6 +16,7 @@ from tests.reference import cross_entropy, ensemble, image_tower, text_tower, un
 NAMES = ["face", "leopard", "motorbike", "accordion"]  # the miniature data set's classes
 WORDS = "a photo of a"
 IMAGES = 3
+DESCRIPTIONS = Path(__file__).with_name("descriptions.json")  # a sentence for each class
 
 
 def sentences(words):
@@ -78,6 +82,24 @@ def ivlp(model, learner, images, labels):
 def maple(model, learner, images, labels):
     vision = [p(text) for p, text in zip(learner.projections, learner.text, strict=True)]
     return cross_entropy(_both(model, learner.text, vision, images)[2], labels)
+
+
+def coprompt(model, learner, images, labels):
+    images, other = images
+    prompts, deep = learner.prompts, dict(enumerate(map(for_all, learner.prompts.text)))
+    vision = [p(text) for p, text in zip(prompts.projections, prompts.text, strict=True)]
+
+    def adapted(features, adapter, ratio):
+        hidden = (features @ adapter.down.weight.T).clamp(min=0)
+        mixed = (hidden @ adapter.up.weight.T).clamp(min=0)
+        return unit(ratio * mixed + (1 - ratio) * features)
+
+    image = adapted(image_tower(model, images, vision), learner.image, 0.3)
+    text = adapted(text_tower(model, sentences(WORDS), deep), learner.text, 0.4)
+    described = [texts[0] for texts in json.loads(DESCRIPTIONS.read_text()).values()]
+    frozen = unit(model.encode_image(other)), unit(model.encode_text(clip.tokenize(described)))
+    far = (1 - (f * own).sum(dim=1).mean() for f, own in zip(frozen, (image, text), strict=True))
+    return cross_entropy(model.logit_scale.exp() * image @ text.T, labels) + 2 * sum(far)
 
 
 def promptsrc(model, learner, images, labels):
@@ -209,6 +231,9 @@ METHODS = {
     "VPT": ("VPT", vpt, ("VPT.PROMPT_DEPTH_VISION", "3")),
     "IVLP": ("IVLP", ivlp, tuple(d if i % 2 else f"IVLP.{d}" for i, d in enumerate(DEPTHS))),
     "MaPLe": ("MaPLe", maple, ("MAPLE.PROMPT_DEPTH", "3")),
+    "CoPrompt": ("CoPrompt", coprompt, (
+        "CoPrompt.PROMPT_DEPTH", "3", "CoPrompt.IMAGE_RATIO", "0.3", "CoPrompt.TEXT_RATIO", "0.4",
+        "CoPrompt.W", "2", "CoPrompt.DESCRIPTIONS", str(DESCRIPTIONS))),
     "PromptSRC": ("PromptSRC", promptsrc, tuple(
         d if i % 2 else f"PROMPTSRC.{d}" for i, d in enumerate(DEPTHS))),
     "TCP": ("TCP", tcp, ("COOP.TCP_LAYER", "3")),
@@ -237,7 +262,8 @@ def prepared(build, name, precision="fp32"):
             parameter.add_(torch.randn_like(parameter) * 0.05)
             if parameter.ndim == 1:  # biases: two ReLUs of CoCoOp's would be dead otherwise
                 parameter.add_(0.2)
-    images = torch.randn(IMAGES, 3, 32, 32)
+    views = (2,) if name == "CoPrompt" else ()
+    images = torch.randn(*views, IMAGES, 3, 32, 32)
     return trainer, reference, images, torch.tensor([0, 3, 1])
 
 
@@ -380,6 +406,7 @@ PUBLISHED = {
     ("CLIPAdapter", "few_shot"): 131_072,
     ("TaskRes", "few_shot"): 4 * 512,  # 4 classes
     ("MMRL", "base2new"): 4_992_256,
+    ("CoPrompt", "base2new"): 12 * (4 * 512 + 513 * 768) + 4 * 512 * 128,
     ("TwoStage", "base2new"): 61_440 + 4 * 512,  # of layer norms, and the classifier's
     ("LPPlusPlus", "few_shot"): 4 * (512 + 2),
     ("TipAdapter", "few_shot"): 0,
