@@ -18,6 +18,21 @@ def methods(monkeypatch):
     return importlib.import_module("methods")
 
 
+@pytest.fixture
+def originals(monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    return importlib.import_module("originals")
+
+
+def test_our_side_answers(originals, methods, tmp_path):
+    """Asked as an original is, from a folder that does not hold this repository."""
+    (method,) = methods.METHODS["lora"]
+    home = originals.Place(originals.OURS, originals.ENGINE)
+    answer, _ = originals.Comparison(tmp_path).ask(method, home, originals.OURS, "")
+    assert answer["scores"].shape == (4, 4) and answer["log"]["loss"] > 0
+    assert answer["gradients"].keys() == answer["parameters"].keys()
+
+
 def shapes(parameters: dict[str, Tensor]) -> dict[str, tuple]:
     return {name: tuple(value.shape) for name, value in parameters.items()}
 

@@ -9,11 +9,11 @@ from pathlib import Path
 from bench import OURS, Failed
 
 sys.path.append(str(OURS))  # behind the checkouts', whose folders have the same names
-from prompting import templates as own
+import prompting.templates
 
 # A list of sentences, or one for each data set.
 Templates = list[str] | dict[str, str]
-OWN = vars(own)
+OWN = vars(prompting.templates)
 WORDS = "a photo of a"
 
 
@@ -30,7 +30,8 @@ class Source:
 
 def template(own: str) -> Callable[[dict[str, str]], dict[str, str]]:
     """The templates of a method with those of its own, for the data sets that theirs name."""
-    return lambda theirs: {name: OWN["template_for"](name, OWN.get(own, {})) for name in theirs}
+    templates = OWN[own] if own else {}
+    return lambda theirs: {name: OWN["template_for"](name, templates) for name in theirs}
 
 
 def tcp(theirs: dict[str, str]) -> dict[str, str]:
