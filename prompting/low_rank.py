@@ -83,9 +83,13 @@ class LowRankPrompts(nn.Module):
         """Return the text prompts (J_t, T, d_t) and the vision prompts (J_v, T, d_v)."""
         text_up = self.up if self.shared else self.text_up
         vision_up = self.up if self.shared else self.vision_up
-        text = text_up[: len(self.text_down)] @ self.text_down
-        vision = vision_up[: len(self.vision_down)] @ self.vision_down
-        return text, vision
+        return _product(text_up, self.text_down), _product(vision_up, self.vision_down)
+
+
+def _product(up: Tensor, down: Tensor) -> Tensor:
+    """Return U V of each layer (J, T, d); a single U is for all of them."""
+    # Expanded here: PyTorch multiplies a single matrix in another way while it is trained.
+    return up[: len(down)].expand(len(down), -1, -1) @ down
 
 
 def _check(

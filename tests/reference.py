@@ -1,5 +1,7 @@
 """The plain towers: CLIP's own blocks, 77 tokens per text, one step after the other."""
 
+import copy
+
 import clip
 import torch
 from clip.model import CLIP
@@ -40,6 +42,15 @@ def image_tower(model: CLIP, images, prompts=(), adapters=None) -> Tensor:
         extra = adapters[layer](block.ln_1(x)) if adapters and layer in adapters else 0
         x = block(x) + extra
     return visual.ln_post(x[0]) @ visual.proj
+
+
+def in_double(module: torch.nn.Module) -> torch.nn.Module:
+    """Return a copy in double precision, whose own rounding is out of the comparison."""
+    module = copy.deepcopy(module).double()
+    for part in module.modules():
+        if isinstance(part, torch.nn.LayerNorm):
+            part.__class__ = torch.nn.LayerNorm  # CLIP's rounds to single precision
+    return module
 
 
 def unit(x: Tensor) -> Tensor:

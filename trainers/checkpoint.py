@@ -56,7 +56,7 @@ class PromptCheckpoints:
     """The part of a trainer that writes and reads its checkpoints, with Dassl's hooks."""
 
     training_only: tuple[str, ...] = ("PREC",)  # options that trained prompts do not depend on
-    per_class: str = ""  # what is learned for each class, and has no use for others
+    per_class: str = ""  # what is trained for each class, and has no use for others
     added_options: Mapping[str, object] = {}  # what old checkpoints were trained without knowing
     loaded: Mapping | None = None  # path and epoch of the checkpoint that is evaluated
 

@@ -105,8 +105,8 @@ def test_it_trains_or_says_why_not(outcome, pairs):
     lines = [line for line in printed.splitlines() if line.startswith("train.py: ")]
     assert code in (2, 3) and "Traceback" not in printed, printed
     assert len(lines) == 1 and printed.endswith(lines[0] + "\n"), printed
-    told = [key.rpartition(".")[2] for key, _ in pairs] + [value for _, value in pairs if value]
-    assert any(word in lines[0] for word in told), printed
+    named = [key.rpartition(".")[2] for key, _ in pairs] + [value for _, value in pairs if value]
+    assert any(word in lines[0] for word in named), printed
 
 
 REFUSED = {

@@ -70,7 +70,7 @@ def files(folder):
 
 
 @pytest.mark.parametrize(
-    ("code", "told", "advice"),
+    ("code", "reason", "advice"),
     [
         (errno.ENOSPC, "No space left on device", "free some space"),
         (errno.EACCES, "Permission denied", "make it accessible, or use another folder"),
@@ -78,7 +78,7 @@ def files(folder):
     ],
 )
 def test_a_checkpoint_that_cannot_be_written(
-    words, ends, resumes, tmp_path, monkeypatch, code, told, advice
+    words, ends, resumes, tmp_path, monkeypatch, code, reason, advice
 ):
     def failing(_):
         raise OSError(code, os.strerror(code))
@@ -87,7 +87,7 @@ def test_a_checkpoint_that_cannot_be_written(
         before_epoch(patch, 2, lambda: patch.setattr(os, "fsync", failing))
         shown = ends(5, words("CoOp", "cut"))
     folder = tmp_path / "cut" / "prompt_learner"
-    assert f"{told} ({folder / 'model.pth.tar-2'}): {advice}. Saved is " in shown
+    assert f"{reason} ({folder / 'model.pth.tar-2'}): {advice}. Saved is " in shown
     assert f"Saved is {folder / 'model.pth.tar-1'}; resume with: python train.py --resume" in shown
     assert files(tmp_path / "cut") == {"checkpoint", "model.pth.tar-1"}
     assert not (tmp_path / "cut" / "results.json").exists()
@@ -188,7 +188,7 @@ def test_a_damaged_checkpoint(words, ends, resumes, tmp_path, monkeypatch):
 
 
 def test_a_loss_that_is_no_number(words, ends, tmp_path, monkeypatch):
-    """Step, terms and rate are told; what was saved before stays."""
+    """Step, terms and rate are shown; what was saved before stays."""
     real = PromptTrainer.loss_terms
 
     def scripted(self, images, labels):
@@ -289,12 +289,12 @@ def test_two_runs_started_together(start, words, tmp_path):
         runs = [start("run_after", barrier, arguments, str(path)) for path in shown]
         for process in runs:
             process.join()
-        told = {
+        printed = {
             process.exitcode: path.read_text() for process, path in zip(runs, shown, strict=True)
         }
-        assert sorted(told) == [0, 2], told
+        assert sorted(printed) == [0, 2], printed
         folder = tmp_path / f"shared{attempt}"
-        assert f"Output folder {folder} is in use by the run of process " in told[2]
+        assert f"Output folder {folder} is in use by the run of process " in printed[2]
         assert (folder / "results.json").exists() and not (folder / ".lock").exists()
         assert len(list(folder.glob("log.txt*"))) == 1
 

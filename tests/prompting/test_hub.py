@@ -101,11 +101,11 @@ def test_the_backbone_is_loaded_by_its_name_and_its_path_is_not_told(tiny_file, 
 
 def test_the_path_of_a_file_for_open_clip_is_not_told_either(tiny_backbone, tmp_path):
     file = tmp_path / "mine.safetensors"
-    for name, told in ((f"open_clip:ViT-B-16/{file}", "open_clip:ViT-B-16/mine.safetensors"),
+    for name, described in ((f"open_clip:ViT-B-16/{file}", "open_clip:ViT-B-16/mine.safetensors"),
                        ("open_clip:ViT-B-16/laion2b", "open_clip:ViT-B-16/laion2b"),
                        ("ViT-B/16", "ViT-B/16")):  # fmt: skip
         file.touch()
-        assert describe_backbone(replace(tiny_backbone, name=name))["name"] == told
+        assert describe_backbone(replace(tiny_backbone, name=name))["name"] == described
 
 
 def test_one_file_of_the_folder_names_it_too(saved, tiny_backbone):

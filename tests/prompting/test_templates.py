@@ -19,7 +19,7 @@ def test_a_template_has_one_place(template):
 
 @pytest.mark.parametrize("names", ["cat", b"cat", [""], [" "], ["cat", "_"], [None], [3]])
 def test_class_names_are_a_list_of_texts(names):
-    """One text is no list of its letters, and a class without a name cannot be told."""
+    """One text is no list of its letters, and a class without a name has no text."""
     with pytest.raises(ArgumentError, match="give a list of texts|give each class a name"):
         class_prompts(names, "a {}.")
 

@@ -37,8 +37,8 @@ KINDS = {
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_slots_stand_in_front_of_the_words(kind):
-    made, told, lead, limit = KINDS[kind]
-    tokenizer = OtherTokenizer.measured(stand_in(**made), 16, **told)
+    made, given, lead, limit = KINDS[kind]
+    tokenizer = OtherTokenizer.measured(stand_in(**made), 16, **given)
     assert (tokenizer.lead, tokenizer.limit) == (lead, limit)
     assert tokenizer.count("a photo of a cat.") == 5
     texts = ["x x cat.", "x x red star."]
@@ -49,7 +49,7 @@ def test_slots_stand_in_front_of_the_words(kind):
     assert torch.equal(tokenized.tokens, expected[:, :length])
     assert tokenized.source[:, lead : lead + 2].tolist() == [[0, 1]] * 2
     assert (tokenized.source >= 0).sum() == 4
-    end = [15, 15] if told["pool"] == "last" else [lead + 3, lead + 4]
+    end = [15, 15] if given["pool"] == "last" else [lead + 3, lead + 4]
     assert tokenized.end.tolist() == end
 
     moved = move_classnames(tokenized, ["cat", "red star"], "front", tokenizer)

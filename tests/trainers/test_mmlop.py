@@ -5,7 +5,7 @@ import torch
 
 from experiment import cli
 from prompting.templates import IMAGENET_TEMPLATES
-from tests.reference import cross_entropy, ensemble, image_tower, text_tower, unit
+from tests.reference import cross_entropy, ensemble, image_tower, in_double, text_tower, unit
 
 NAMES = ["face", "leopard", "motorbike", "accordion"]  # the miniature data set's classes
 WORDS = "a photo of a"
@@ -122,7 +122,8 @@ def test_loss_and_gradients_are_the_paper_s(build, row):
 
     terms, logits = trainer.loss_terms(images, labels)
     found = trainer.gradients(terms)
-    loss = plain_loss(row, model, learner, images, labels)
+    model, learner = in_double(model), in_double(learner)
+    loss = plain_loss(row, model, learner, images.double(), labels)
     expected = torch.autograd.grad(loss, list(learner.parameters()))
 
     assert len(terms) == (4 if option(row, "SCL") else 1)

@@ -30,7 +30,7 @@ def test_critical_differences_are_those_of_nemenyi_s_table():
 def test_groups_by_hand():
     assert groups([1.0, 2.0, 3.0, 5.5], 2.1) == [(1, 3)]
     assert groups([1.0, 2.0, 3.0, 4.5], 1.75) == [(1, 2), (2, 3), (3, 4.5)]
-    assert groups([1.0, 3.0, 3.0], 2.0) == []  # at the critical difference they are told apart
+    assert groups([1.0, 3.0, 3.0], 2.0) == []  # at the critical difference they differ
     assert groups([1.0, 2.0, 2.0], 2.0) == [(1, 2)]
 
 

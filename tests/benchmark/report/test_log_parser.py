@@ -98,13 +98,13 @@ def test_a_log_that_was_cut_at_any_place_is_no_result(tmp_path, earlier, eval_on
     before = "" if eval_only else result_of(700, 1000, earlier) + "epoch [2/2] batch [5/6]\n"
     path = write_log(tmp_path, 1234, 2000, rest=before, eval_only=eval_only)
     whole = path.read_text()
-    told = whole.rindex("* error")  # from here on the result is whole
+    end_of_result = whole.rindex("* error")  # from here on the result is whole
     found = set()
     for end in range(len(whole)):
         path.write_text(whole[:end])
         log = read_log(path)
         found.add(log and log.accuracy)
-        assert (log is None) == (end < told), whole[:end][-40:]
+        assert (log is None) == (end < end_of_result), whole[:end][-40:]
     assert found == {None, 61.7}
 
 
