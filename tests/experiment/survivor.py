@@ -59,6 +59,20 @@ def run_slowly(arguments, output, step):
     run(arguments, output)
 
 
+def run_without_loader(arguments, output):
+    """Do the same, with the loader's process killed in each step, as where memory runs out."""
+    from trainers.base import PromptTrainer
+
+    real = PromptTrainer.forward_backward
+
+    def killing(self, batch):
+        multiprocessing.active_children()[0].kill()
+        return real(self, batch)
+
+    PromptTrainer.forward_backward = killing
+    run(arguments, output)
+
+
 def warm_up():
     """Do nothing; the first process waits until PyTorch is imported for all of them."""
 
