@@ -24,7 +24,7 @@ from experiment.exit_status import MACHINE, STOPPED, Stop, explain, quiet_thread
 from experiment.lock import claim
 from experiment.output_dir import check_output, how_to_resume, prepare_output
 from experiment.run_state import latest
-from experiment.tracker import tracked
+from experiment.tracker import check_tracker, tracked
 from prompting import share_backbones
 from prompting.precision import check_precision
 from trainers.base import PromptTrainer
@@ -101,6 +101,7 @@ def build(args: argparse.Namespace, cfg: CfgNode, words: Sequence[str] = ()) -> 
         words: what was called, behind `python`, for the log and results.json.
     """
     check_output(cfg, args)
+    check_tracker(cfg)
     Path(cfg.OUTPUT_DIR).mkdir(parents=True, exist_ok=True)
     setup_logger(cfg.OUTPUT_DIR)
     logger.info("Command: %s", " ".join(words))

@@ -238,11 +238,11 @@ def _check_keys(cfg: CfgNode, keys: Sequence[str], source: str, trainer: str) ->
 def _nearest(key: str, known: Iterable[str]) -> str:
     """Return the key that is most alike, as a whole and in its last part, in capitals."""
 
-    def likeness(name: str) -> float:
+    def similarity(name: str) -> float:
         pairs = ((name, key.upper()), (name.split(".")[-1], key.upper().split(".")[-1]))
         return sum(difflib.SequenceMatcher(None, *pair).ratio() for pair in pairs)
 
-    return max(known, key=likeness)
+    return max(known, key=similarity)
 
 
 def _merge(cfg: CfgNode, pairs: Iterable[tuple[str, object]], source: str) -> None:

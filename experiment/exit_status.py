@@ -23,7 +23,7 @@ ADVICE = {
     errno.EPERM: "make it accessible, or use another folder",
     errno.EROFS: "make it writable, or use another folder",
     errno.EMFILE: "raise the limit (ulimit -n), or lower DATALOADER.NUM_WORKERS",
-    errno.EIO: "look after the disk",
+    errno.EIO: "check the disk",
 }
 
 

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import dassl.utils
 import yaml
-from dassl.engine import TRAINER_REGISTRY
 
 from experiment.config import defaults, flatten, value_of
+from experiment.unread_keys import own_node
 from trainers import requires_training
 from trainers.checkpoint import FOLDER
 from trainers.results import FILE_NAME
@@ -74,8 +74,7 @@ def identity(config: Mapping, exactly: bool = False) -> dict:
 @cache
 def _own_keys(trainer: str) -> str:
     """Return the prefix of the method's own keys; of an unknown method all nodes count."""
-    known = trainer in TRAINER_REGISTRY.registered_names()
-    node = getattr(TRAINER_REGISTRY.get(trainer), "node", "") if known else ""
+    node = own_node(trainer)
     return f"TRAINER.{node}." if node else "TRAINER."
 
 

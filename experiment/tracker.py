@@ -9,13 +9,25 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import yaml
 from dassl.engine import TrainerX
+from yacs.config import CfgNode
 
 TRACKERS = ("wandb", "trackio")
 logger = logging.getLogger("dassl")
+
+
+def check_tracker(cfg: CfgNode) -> None:
+    """Raise ValueError unless the tracker of a configuration can be imported."""
+    name = cfg.TRAIN.get("TRACKER", "")  # upstream's configuration has no such key
+    if name:
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            raise ValueError(f"TRAIN.TRACKER {name} is not there: pip install {name}.") from error
 
 
 @contextmanager
@@ -23,11 +35,8 @@ def tracked(trainer: TrainerX) -> Iterator[None]:
     """Send what the trainer writes to TensorBoard to the tracker of its configuration, if any.
 
     An error of the tracker is logged and ends the tracking, not the run.
-
-    Raises:
-        ValueError: it is not installed.
     """
-    name = trainer.cfg.TRAIN.get("TRACKER", "")  # upstream's configuration has no such key
+    name = trainer.cfg.TRAIN.get("TRACKER", "")
     if not name:
         yield
         return
@@ -47,19 +56,19 @@ def tracked(trainer: TrainerX) -> Iterator[None]:
 class _Tracker:
     """Gathers the scalars of a step, and logs them at once."""
 
-    def __init__(self, name: str, cfg) -> None:
+    def __init__(self, name: str, cfg: CfgNode) -> None:
         # Imported here because upstream's Dassl, which has no such key, has no such functions.
         from dassl.utils.tools import get_rng_state, set_rng_state
 
-        try:
-            module = importlib.import_module(name)
-        except ImportError as error:
-            raise ValueError(f"TRAIN.TRACKER {name} is not there: pip install {name}.") from error
+        module = importlib.import_module(name)
         self._name, self._values, self._step = name, {}, None
         project = os.environ.get("WANDB_PROJECT", "mmlop")
         run, config = "/".join(Path(cfg.OUTPUT_DIR).parts[-7:]), yaml.safe_load(cfg.dump())
         before = get_rng_state()  # a tracker may draw a name for its run
-        self._run = self._try(lambda: module.init(project=project, name=run, config=config))
+        # Seeds that are stepped together are runs of one process.
+        more = {"reinit": "create_new"} if name == "wandb" else {}
+        begin = partial(module.init, project=project, name=run, config=config, **more)
+        self._run = self._try(begin)
         set_rng_state(before)
 
     def add(self, tag: str, value: float, step: int | None) -> None:

@@ -130,6 +130,10 @@ READERS: dict[str, Reader] = {
     "TRAINER.MMLOP.SHARED_UP": where("TRAINER.MMLOP.LOW_RANK", True),
     "TRAINER.MMLOP.UP_PER_LAYER": where("TRAINER.MMLOP.LOW_RANK", True),
     "TRAINER.MMLOP.INIT_STD": where("TRAINER.MMLOP.LOW_RANK", True),
+    "MODEL.INIT_WEIGHTS": Reader(
+        "by methods other than LPPlusPlus, TipAdapter and TipAdapterF, which begin with the shots",
+        lambda all_: all_["TRAINER.NAME"] not in ("LPPlusPlus", "TipAdapter", "TipAdapterF"),
+    ),
     "TRAINER.TIPADAPTER.SEARCH_BETA": Reader(
         "where TRAINER.TIPADAPTER.SEARCH_ALPHA is above 0",
         lambda all_: all_["TRAINER.TIPADAPTER.SEARCH_ALPHA"] > 0,

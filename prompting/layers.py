@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from prompting.errors import ArgumentError
+
 
 def linear(inputs: int, outputs: int, generator: torch.Generator, bias: bool = True) -> nn.Linear:
     """Return a layer with PyTorch's usual random weights, drawn from this generator."""
@@ -17,12 +19,17 @@ class ResidualAdapter(nn.Module):
     """Mixes features (..., D) with what a bottleneck makes of them (CLIP-Adapter).
 
     (1 - ratio) f + ratio relu(U relu(V f)),    V (D / reduction, D), U (D, D / reduction)
+
+    Raises:
+        ArgumentError: a reduction above the width.
     """
 
     def __init__(
         self, width: int, reduction: int, ratio: float, generator: torch.Generator
     ) -> None:
         super().__init__()
+        if reduction > width:
+            raise ArgumentError("reduction", f"is {reduction}: the features are {width} wide.")
         self.ratio = ratio
         self.down = linear(width, width // reduction, generator, bias=False)
         self.up = linear(width // reduction, width, generator, bias=False)

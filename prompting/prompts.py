@@ -177,6 +177,6 @@ class FullRankPrompts(nn.Module):
 class NoPrompts(nn.Module):
     """Nothing to train: CLIP as it is (zero-shot)."""
 
-    def forward(self) -> tuple[Tensor, Tensor]:
-        """Return no layer of prompts for either tower: two tensors (0, 0, 0)."""
-        return torch.empty(0, 0, 0), torch.empty(0, 0, 0)
+    def forward(self) -> tuple[tuple, tuple]:
+        """Return no prompts for either tower."""
+        return (), ()

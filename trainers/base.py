@@ -1,7 +1,6 @@
-"""What all prompt trainers share: backbone, optimiser, step, evaluation, checkpoints, results.
+"""Share backbone, optimiser, step, evaluation and results among all prompt trainers.
 
-A method subclasses `PromptTrainer`, names its config node, and defines which prompts it trains and
-what its loss is. Of Dassl only the public surface is used.
+A method subclasses `PromptTrainer`, and defines its prompts and its loss.
 """
 
 import logging
@@ -39,6 +38,7 @@ KEYS = {
     "template": ("TEMPLATE", "CTX_INIT", "TEXT_CTX_INIT"),
     "position": ("CLASS_TOKEN_POSITION",),
     "rank": ("RANK",),
+    "reduction": ("REDUCTION",),
     "shared": ("SHARED_UP",),
     "std": ("INIT_STD",),
 }
@@ -135,12 +135,12 @@ class PromptTrainer(PromptCheckpoints, TrainerX):
 
     @property
     def trainable_parameters(self) -> int:
-        """How many numbers are trained."""
+        """Return how many numbers are trained."""
         return sum(p.numel() for p in self.model.parameters() if p.requires_grad)
 
     @property
     def trainable_params(self) -> list[nn.Parameter]:
-        """What is trained."""
+        """Return the trained parameters."""
         return [p for p in self.model.prompt_learner.parameters() if p.requires_grad]
 
     # A step

@@ -187,8 +187,8 @@ class PromptCheckpoints:
         names = list(self.dm.dataset.classnames)
         if self.per_class and checkpoint.get("classnames", names) != names:
             raise ValueError(
-                f"{path} holds {self.per_class} for each of other classes: evaluate on the classes "
-                "that were trained on."
+                f"{path} holds {self.per_class} per class, for other classes than these: evaluate "
+                "on those trained on."
             )
 
     def _check_options(self, checkpoint: Mapping, path: Path) -> None:

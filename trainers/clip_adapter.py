@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 import torch
 from dassl.engine import TRAINER_REGISTRY
-from torch import Tensor, nn
+from torch import Tensor
 from yacs.config import CfgNode
 
-from prompting import PromptedCLIP
+from prompting import NoPrompts, PromptedCLIP
 from prompting.layers import ResidualAdapter
 from prompting.templates import template_for
 from trainers.base import PromptTrainer
@@ -21,16 +21,12 @@ def add_config(cfg: CfgNode) -> None:
     node.PREC = "auto"  # auto, fp32, tf32, amp, bf16, fp16
 
 
-class ImageAdapter(nn.Module):
+class ImageAdapter(NoPrompts):
     """The adapter of the image features, next to no prompts."""
 
     def __init__(self, image: ResidualAdapter) -> None:
         super().__init__()
         self.image = image
-
-    def forward(self) -> tuple[tuple, tuple]:
-        """Return no prompts for either tower."""
-        return (), ()
 
 
 class FeatureAdaptedCLIP(PromptedCLIP):

@@ -9,7 +9,7 @@ from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from prompting import PromptedCLIP, encode_image, encode_text
+from prompting import NoPrompts, PromptedCLIP, encode_image, encode_text
 from prompting.templates import DEFAULT_TEMPLATE
 from prompting.transformer import Project
 from trainers.step_schedule import StepSchedule
@@ -27,7 +27,7 @@ def add_config(cfg: CfgNode) -> None:
     node.PREC = "auto"  # auto, fp32, tf32, amp, bf16, fp16
 
 
-class LowRankUpdates(nn.Module):
+class LowRankUpdates(NoPrompts):
     """For each layer of both towers an update of each projection, whose weights stay as they are.
 
         y = W x + s B A dropout(x),    A (r, d) drawn at first, B (d, r) zero at first
@@ -51,10 +51,6 @@ class LowRankUpdates(nn.Module):
             nn.init.uniform_(down, -(width**-0.5), width**-0.5, generator=generator)
             setattr(self, f"{tower}_down", nn.Parameter(down))
             setattr(self, f"{tower}_up", nn.Parameter(torch.zeros(layers, MATRICES, width, rank)))
-
-    def forward(self) -> tuple[tuple, tuple]:
-        """Return no prompts for either tower."""
-        return (), ()
 
     def text(self) -> list[Project]:
         """Return what makes queries, keys and values in each layer of the text tower."""

@@ -96,9 +96,12 @@ class CoPrompt(MaPLe):
         ratios = (options.TEXT_RATIO, options.IMAGE_RATIO)
         text, image = (ResidualAdapter(width, options.REDUCTION, r, generator) for r in ratios)
         learner = AdaptedPrompts(prompts, text, image)
-        if not getattr(self.dm.dataset, "test_only", False):  # a variant of ImageNet: no training
-            self.sentences = self.encode_sentences(classnames)
         return AdaptedPromptedCLIP(self.backbone, learner, classnames, template)
+
+    def build_model(self) -> None:
+        super().build_model()
+        if not getattr(self.dm.dataset, "test_only", False):  # a variant of ImageNet: no training
+            self.sentences = self.encode_sentences(self.model.classnames)
 
     def encode_sentences(self, classnames: Sequence[str]) -> tuple[Tensor, Tensor, Tensor]:
         """Return features (N, D) of all sentences; of each class the first one, and how many."""

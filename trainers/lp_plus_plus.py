@@ -1,5 +1,6 @@
 """LP++: a linear probe whose classes also weigh their text feature (arXiv 2404.02285)."""
 
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from yacs.config import CfgNode
 
-from prompting import PromptedCLIP, frozen_text_features
+from prompting import NoPrompts, PromptedCLIP, frozen_text_features
 from prompting.layers import linear
 from prompting.templates import zero_shot_templates
 from trainers.base import Gradients, PromptTrainer
@@ -26,7 +27,7 @@ def add_config(cfg: CfgNode) -> None:
     node.PREC = "auto"  # auto, fp32, tf32, amp, bf16, fp16
 
 
-class BlendedProbe(nn.Module):
+class BlendedProbe(NoPrompts):
     """For each of C classes a weight (D,), a bias, and the weight alpha of its text feature."""
 
     def __init__(self, classes: int, width: int, generator: torch.Generator) -> None:
@@ -34,10 +35,6 @@ class BlendedProbe(nn.Module):
         first = linear(width, classes, generator)
         self.weight, self.bias = first.weight, first.bias
         self.alpha = nn.Parameter(torch.full((classes,), ALPHA))
-
-    def forward(self) -> tuple[tuple, tuple]:
-        """Return no prompts for either tower."""
-        return (), ()
 
 
 class ProbedCLIP(PromptedCLIP):
@@ -83,22 +80,29 @@ class LPPlusPlus(PromptTrainer):
         self.best: dict[str, Any] = {"right": -1}
         return model
 
+    def build_model(self) -> None:
+        super().build_model()
+        self.scaler = None  # features are frozen, and the loss is fp32 in every precision
+
     def before_train(self) -> None:
         """Encode the shots, the same whether the run is new or resumed; begin with their sums."""
+        began = time.monotonic()
         image, labels = shot_features(self, passes=1)
         self.validation = validation_features(self)
+        encoding = time.monotonic() - began
         self.sizes = step_sizes(image, self.model.frozen_text)
         shots = [{"img": image.cpu(), "label": labels.cpu()}]
         self.train_loader_x = DataLoader(
             shots, 1, sampler=SequentialSampler(shots), collate_fn=lambda batch: batch[0]
         )
         super().before_train()
+        self.leave_out(-encoding)  # the clock starts in there
         if self.start_epoch == 0 and not self.batches_done:
             self._begin(image, labels)
 
     @torch.no_grad()
     def _begin(self, image: Tensor, labels: Tensor) -> None:
-        """Set weights to the sums of their class, alphas to 250 times the mean likeness."""
+        """Set weights to the sums of their class, alphas to 250 times the mean similarity."""
         probe, text = self.model.prompt_learner, self.model.frozen_text
         probe.weight.zero_().index_add_(0, labels, image)
         own = (image * text[labels]).sum(dim=1)

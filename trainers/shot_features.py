@@ -3,9 +3,11 @@
 import logging
 from collections import Counter
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
+from dassl.data.samplers import SequentialSampler
 from dassl.engine import TrainerX
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
@@ -23,12 +25,12 @@ def shot_features(trainer: TrainerX, passes: int) -> tuple[Tensor, Tensor]:
     Each is normalised, and the mean over so many augmentations.
     """
     loader = trainer.train_loader_x
-    in_order = DataLoader(
+    # Of the loader's own kind: an augmentation depends on pass and image, not on the workers.
+    in_order = type(loader)(
         loader.dataset,
-        trainer.cfg.DATALOADER.TEST.BATCH_SIZE,
-        num_workers=loader.num_workers,
-        multiprocessing_context=loader.multiprocessing_context,
-        worker_init_fn=loader.worker_init_fn,
+        batch_size=trainer.cfg.DATALOADER.TEST.BATCH_SIZE,
+        sampler=SequentialSampler(loader.dataset),
+        **_workers(loader),
     )
     total = 0
     for _ in range(passes):
@@ -49,7 +51,7 @@ def validation_features(trainer: TrainerX) -> tuple[Tensor, Tensor] | None:
     tests = {item.impath for item in dataset.test if item.impath}
     if not dataset.val or any(item.impath in tests for item in dataset.val):
         logger.warning(
-            "%s searches on no images: %s has no validation images beside its test images",
+            "%s chooses nothing on validation images: %s has none that are not test images",
             name,
             trainer.cfg.DATASET.NAME,
         )
@@ -60,12 +62,21 @@ def validation_features(trainer: TrainerX) -> tuple[Tensor, Tensor] | None:
         if count < 0 or seen[item.label] < count:
             chosen.append(index)
         seen[item.label] += 1
-    logger.info("%s searches on %d validation images", name, len(chosen))
+    logger.info("%s chooses on %d validation images", name, len(chosen))
+    loader = trainer.val_loader
     images = DataLoader(
-        Subset(trainer.val_loader.dataset, chosen), trainer.cfg.DATALOADER.TEST.BATCH_SIZE
+        Subset(loader.dataset, chosen),
+        trainer.cfg.DATALOADER.TEST.BATCH_SIZE,
+        **_workers(loader),
     )
     features, labels = _encode(trainer.model, images)
     return F.normalize(features, dim=-1), labels
+
+
+def _workers(loader: DataLoader) -> dict[str, Any]:
+    """Return the options that decide on a loader's worker processes."""
+    names = ("num_workers", "multiprocessing_context", "worker_init_fn")
+    return {name: getattr(loader, name) for name in names}
 
 
 @torch.no_grad()

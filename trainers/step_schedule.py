@@ -9,10 +9,10 @@ from trainers.base import Gradients, PromptTrainer
 
 
 class StepSchedule(PromptTrainer):
-    """What methods share whose training has a number of steps, whatever the number of classes.
+    """Train for a number of steps, whatever the number of classes.
 
-    An epoch has `EPOCH_STEPS` steps per shot of full batches, in one order of the images after the
-    other; with 0, or without a number of shots, it has each image once.
+    An epoch has `EPOCH_STEPS` steps per shot of full batches, going through the images in one
+    random order after another; with 0, or without a number of shots, it has each image once.
     """
 
     final_lr = 1e-6
@@ -23,6 +23,12 @@ class StepSchedule(PromptTrainer):
             raise ValueError(
                 f"{cfg.TRAINER.NAME} trains with a cosine over all steps and no warm-up: set "
                 'OPTIM.LR_SCHEDULER "cosine" and OPTIM.WARMUP_EPOCH 0.'
+            )
+        counted = cfg.TRAINER[self.node].get("EPOCH_STEPS", 0)
+        if counted and cfg.DATALOADER.TRAIN_X.SAMPLER != "RandomSampler":
+            raise ValueError(
+                f"TRAINER.{self.node}.EPOCH_STEPS counts steps in random order: set "
+                "DATALOADER.TRAIN_X.SAMPLER RandomSampler."
             )
 
     def build_data_loader(self) -> None:
@@ -35,6 +41,9 @@ class StepSchedule(PromptTrainer):
         for group in self.optim.param_groups:
             group["lr"] = self.learning_rate()
         return super().update(values, gradients)
+
+    def update_lr(self, names: str | list[str] | None = None) -> None:
+        """Keep the rate, which is that of the step."""
 
     def learning_rate(self) -> float:
         """Return the rate of this step: half a cosine from OPTIM.LR to `final_lr`."""

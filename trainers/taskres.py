@@ -7,7 +7,7 @@ from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from prompting import PromptedCLIP, class_prompts, encode_texts
+from prompting import NoPrompts, PromptedCLIP, class_prompts, encode_texts
 from prompting.precision import autocast
 from prompting.templates import template_for, zero_shot_templates
 from trainers.base import PromptTrainer
@@ -20,7 +20,7 @@ def add_config(cfg: CfgNode) -> None:
     node.PREC = "auto"  # auto, fp32, tf32, amp, bf16, fp16 (TaskRes' own default is fp16)
 
 
-class TextResiduals(nn.Module):
+class TextResiduals(NoPrompts):
     """Features t + scale x of the classes, with t frozen and x (C, D) zero at first.
 
     Args:
@@ -32,10 +32,6 @@ class TextResiduals(nn.Module):
         self.scale = scale
         self.register_buffer("frozen", frozen, persistent=False)
         self.residuals = nn.Parameter(torch.zeros_like(frozen))
-
-    def forward(self) -> tuple[tuple, tuple]:
-        """Return no prompts for either tower."""
-        return (), ()
 
     def features(self) -> Tensor:
         """Return the features (C, D), not normalised."""

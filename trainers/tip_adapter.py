@@ -1,6 +1,7 @@
 """Tip-Adapter: a cache of the shots' features next to zero-shot CLIP (arXiv 2207.09519)."""
 
 import logging
+from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
@@ -8,8 +9,9 @@ from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from prompting import PromptedCLIP, frozen_text_features
+from prompting import NoPrompts, PromptedCLIP, frozen_text_features
 from prompting.templates import zero_shot_templates
+from trainers.base import PromptTrainer
 from trainers.shot_features import shot_features, validation_features
 from trainers.step_schedule import StepSchedule
 
@@ -30,7 +32,7 @@ def add_config(cfg: CfgNode) -> None:
     node.PREC = "auto"  # auto, fp32, tf32, amp, bf16, fp16
 
 
-class Cache(nn.Module):
+class Cache(NoPrompts):
     """Keys (N, D), one per shot, with their labels (N,), and the two numbers that are searched."""
 
     def __init__(
@@ -41,10 +43,6 @@ class Cache(nn.Module):
         self.register_buffer("labels", labels)
         self.register_buffer("alpha", torch.tensor(alpha))
         self.register_buffer("beta", torch.tensor(beta))
-
-    def forward(self) -> tuple[tuple, tuple]:
-        """Return no prompts for either tower."""
-        return (), ()
 
     def scores(self, image: Tensor, classes: int, beta: Tensor | float) -> Tensor:
         """Return exp(-beta (1 - f . k)), summed over the keys of each class: (B, C) of (B, D)."""
@@ -63,15 +61,15 @@ class CachedCLIP(PromptedCLIP):
 
 
 @TRAINER_REGISTRY.register()
-class TipAdapter(StepSchedule):
-    """Fills the cache, searches alpha and beta on the validation draw, and trains nothing."""
+class TipAdapterF(StepSchedule):
+    """Trains the keys of the cache by cross entropy, then searches alpha and beta."""
 
     node = "TIPADAPTER"
     training_only = ("PREC", "ALPHA", "BETA", "SEARCH_ALPHA", "SEARCH_BETA", "AUGMENT_EPOCHS")
     per_class = "cached features"
     pure_step = False  # it depends on the labels of its own shots
     final_lr = 0.0
-    trained = False
+    trained = True
 
     def build_clip(self, classnames: list[str], generator: torch.Generator) -> PromptedCLIP:
         options = self.options
@@ -96,15 +94,16 @@ class TipAdapter(StepSchedule):
             keys, _ = shot_features(self, self.options.AUGMENT_EPOCHS)
             self.model.prompt_learner.keys.data.copy_(keys)
 
-    def train(self) -> None:
-        self.before_train()
-        if self.start_epoch < self.max_epoch:
-            self.epoch = self.max_epoch - 1
-            self.after_epoch()
-        self.after_train()
+    def adapt_checkpoint(self, checkpoint: Mapping) -> Mapping:
+        """Make room for the shots that were cached, whatever this run draws."""
+        cache, state = self.model.prompt_learner, checkpoint["state_dict"]
+        for name in {"keys", "labels"} & set(state):
+            own = getattr(cache, name)
+            own.data = own.new_zeros(len(state[name]), *own.shape[1:])
+        return checkpoint
 
     def after_epoch(self) -> None:
-        """Search behind the last epoch."""
+        """Search after the last epoch."""
         if self.epoch + 1 == self.max_epoch and self.options.SEARCH_ALPHA > 0:
             found = validation_features(self)
             if found is not None:
@@ -113,7 +112,7 @@ class TipAdapter(StepSchedule):
 
     @torch.no_grad()
     def _search(self, image: Tensor, labels: Tensor) -> None:
-        """Keep the first of the pairs (beta, alpha) that are right most often on (V, D)."""
+        """Keep the first pair (beta, alpha) that classifies most of the images (V, D) correctly."""
         options, model, cache = self.options, self.model, self.model.prompt_learner
         zero_shot = PromptedCLIP.logits(model, image, model.frozen_text)
         best = -1
@@ -140,10 +139,17 @@ def _grid(top: float, count: int) -> list[float]:
 
 
 @TRAINER_REGISTRY.register()
-class TipAdapterF(TipAdapter):
-    """Trains the keys of the cache by cross entropy, then searches."""
+class TipAdapter(TipAdapterF):
+    """Fills the cache, searches alpha and beta on the validation draw, and trains nothing."""
 
-    trained = True
+    trained = False
+
+    def check_cfg(self, cfg: CfgNode) -> None:
+        PromptTrainer.check_cfg(self, cfg)  # it has no steps
 
     def train(self) -> None:
-        StepSchedule.train(self)
+        self.before_train()
+        if self.start_epoch < self.max_epoch:
+            self.epoch = self.max_epoch - 1
+            self.after_epoch()
+        self.after_train()

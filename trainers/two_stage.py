@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from yacs.config import CfgNode
 
-from prompting import PromptedCLIP, encode_image, encode_text
+from prompting import NoPrompts, PromptedCLIP, encode_image, encode_text
 from prompting.backbone import require_openai
 from prompting.templates import DEFAULT_TEMPLATE
 from trainers.step_schedule import StepSchedule
@@ -27,7 +27,7 @@ def add_config(cfg: CfgNode) -> None:
     node.PREC = "auto"  # auto, fp32, tf32, amp, bf16, fp16
 
 
-class NormsAndClassifier(nn.Module):
+class NormsAndClassifier(NoPrompts):
     """The layer norms of all blocks, `text` and `vision` (layers, 4, d), and a classifier (C, D).
 
     A class whose row of the classifier is zero has none: its text feature counts.
@@ -40,10 +40,6 @@ class NormsAndClassifier(nn.Module):
             rows = [torch.stack([block.get_parameter(n) for n in NORMS]) for block in layers]
             setattr(self, tower, nn.Parameter(torch.stack(rows).float()))
         self.classifier = nn.Parameter(torch.zeros(classes, model.text_projection.shape[1]))
-
-    def forward(self) -> tuple[tuple, tuple]:
-        """Return no prompts for either tower."""
-        return (), ()
 
     def norms(self, tower: str) -> dict[str, Tensor]:
         """Return a tower's layer norms by their names in CLIP."""
@@ -98,7 +94,7 @@ class TwoStage(StepSchedule):
 
     @property
     def first_epochs(self) -> int:
-        """How many epochs train the layer norms."""
+        """Return how many epochs train the layer norms."""
         return round(self.options.FIRST_STAGE * self.max_epoch)
 
     def epochs_of_schedule(self) -> tuple[int, int]:
@@ -123,10 +119,11 @@ class TwoStage(StepSchedule):
 
     def adapt_checkpoint(self, checkpoint: Mapping) -> Mapping:
         """Give each class here its row, or none where it was not trained on."""
-        state = checkpoint["state_dict"]
-        if "classifier" not in state:
+        state, names = checkpoint["state_dict"], list(self.dm.dataset.classnames)
+        # ImageNet has two classes of one name, of which a mapping would keep one.
+        if "classifier" not in state or checkpoint["classnames"] == names:
             return checkpoint
         rows = dict(zip(checkpoint["classnames"], state["classifier"], strict=True))
         none = torch.zeros_like(state["classifier"][0])
-        own = torch.stack([rows.get(name, none) for name in self.dm.dataset.classnames])
+        own = torch.stack([rows.get(name, none) for name in names])
         return {**checkpoint, "state_dict": {**state, "classifier": own}}

@@ -14,8 +14,9 @@ class StandIn:
     def __init__(self, failing: str = "") -> None:
         self.failing, self.began, self.rows, self.ended = failing, [], [], 0
 
-    def init(self, project, name, config):
+    def init(self, project, name, config, reinit=""):
         self._fail("init")
+        self.reinit = reinit
         self.began.append((project, name, config))
         return SimpleNamespace(log=self.log, finish=self.finish)
 
@@ -48,6 +49,7 @@ def test_it_gets_what_tensorboard_gets_a_step_at_a_time(run, tracker, name):
     results = run("CoOp", "tracked", "TRAIN.TRACKER", name, "DATALOADER.TRAIN_X.BATCH_SIZE", "4")
     ((project, title, config),) = module.began
     assert (project, module.ended) == ("mmlop", 1)
+    assert module.reinit == ("create_new" if name == "wandb" else "")
     assert title.endswith("/tracked") and config["TRAINER"]["NAME"] == "CoOp"
     *steps, last = module.rows
     assert [row["step"] for row in steps] == [0, 1, 2, 3]
@@ -77,10 +79,12 @@ def test_one_that_fails_ends_no_run_and_changes_no_figure(run, tracker, tmp_path
 
 
 def test_one_that_is_not_installed_is_refused(run, monkeypatch, capsys, tmp_path):
+    """Before anything is deleted."""
+    run("CoOp", "tracked")
     monkeypatch.setitem(sys.modules, "trackio", None)
     with pytest.raises(SystemExit) as end:
-        run("CoOp", "tracked", "TRAIN.TRACKER", "trackio")
-    assert end.value.code == 2
+        run("CoOp", "tracked", "--overwrite", "TRAIN.TRACKER", "trackio")
+    assert end.value.code == 2 and (tmp_path / "tracked" / "results.json").exists()
     assert "TRAIN.TRACKER trackio is not there: pip install trackio." in capsys.readouterr().err
 
 

@@ -164,7 +164,7 @@ def test_class_specific_contexts_are_for_their_classes(run, tmp_path, capsys):
     run("CoOp", "again", "--eval-only", "DATASET.SUBSAMPLE_CLASSES", "base", *options, **load)
     with pytest.raises(SystemExit):
         run("CoOp", "new", "--eval-only", "DATASET.SUBSAMPLE_CLASSES", "new", *options, **load)
-    assert "holds a context for each of other classes" in capsys.readouterr().err
+    assert "holds a context per class, for other classes" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("trainer", PER_CLASS)
@@ -177,7 +177,7 @@ def test_what_is_learned_for_each_class_is_for_these(run, tmp_path, capsys, trai
     assert again["correct"] == base["correct"]
     with pytest.raises(SystemExit):
         run(trainer, "new", "DATASET.SUBSAMPLE_CLASSES", "new", *options, **load)
-    assert "for each of other classes: evaluate on the classes" in capsys.readouterr().err
+    assert "per class, for other classes than these: evaluate on" in capsys.readouterr().err
 
 
 def test_mmrl_s_representation_is_for_what_it_was_trained_on(run, tmp_path, monkeypatch):
@@ -224,6 +224,19 @@ WRONG = {
     ("MultiModalAdapter", "TRAINER.MMADAPTER.ADAPTER_SCALE", "0"): "must be above 0, got 0.0",
     ("CLIPLoRA", "TRAINER.CLIPLORA.DROPOUT", "1"): "must be at least 0 and below 1, got 1.0",
     ("CLIPLoRA", "OPTIM.WARMUP_EPOCH", "1"): 'set OPTIM.LR_SCHEDULER "cosine" and OPTIM.WARMUP',
+    (
+        "CLIPLoRA",
+        "TRAINER.CLIPLORA.EPOCH_STEPS",
+        "2",
+        "DATALOADER.TRAIN_X.SAMPLER",
+        "SequentialSampler",
+    ): "EPOCH_STEPS counts steps in random order",
+    (
+        "CLIPAdapter",
+        "TRAINER.CLIPADAPTER.REDUCTION",
+        "99",
+    ): "REDUCTION is 99: the features are 32 wide",
+    ("TipAdapterF", "MODEL.INIT_WEIGHTS", "x.pth"): "INIT_WEIGHTS is read only by methods other",
     ("CLIPAdapter", "TRAINER.CLIPADAPTER.RATIO", "2"): "must be between 0 and 1, got 2.0",
     ("MMRL",): "12]: give layers of this backbone in their order, from 2 to 9",
     ("MMRL", "TRAINER.MMRL.REP_LAYERS", "[]"): "REP_LAYERS is []: give layers",

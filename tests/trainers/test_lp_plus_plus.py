@@ -1,11 +1,14 @@
 """LP++'s training on the miniature data set, next to a plain loop."""
 
+import time
+
 import pytest
 import torch
 import torch.nn.functional as F
 
 from tests.reference import unit
 from trainers.lp_plus_plus import step_sizes
+from trainers.shot_features import shot_features
 
 
 def plain(image, labels, text, validation, epochs, shots):
@@ -53,6 +56,21 @@ def test_it_trains_as_published_and_ends_with_the_latest_best_epoch(build, epoch
         torch.testing.assert_close(found.data, value, rtol=1e-3, atol=1e-3)
 
 
+def test_no_gradient_is_scaled(build, monkeypatch):
+    """As `auto` asks for on a GPU: the gradients of alpha do not pass through the scaler."""
+    monkeypatch.setattr("trainers.base.needs_scaler", lambda *_: True)
+    assert build("LPPlusPlus").scaler is None
+
+
+def test_encoding_the_shots_is_part_of_the_training_s_seconds(run, monkeypatch):
+    def slow(trainer, passes):
+        time.sleep(0.5)
+        return shot_features(trainer, passes)
+
+    monkeypatch.setattr("trainers.lp_plus_plus.shot_features", slow)
+    assert run("LPPlusPlus", "run")["seconds"]["training"] > 0.5
+
+
 def test_step_sizes_follow_from_the_features():
     image, text = torch.tensor([[3.0, 0.0], [0.0, 1.0]]), torch.tensor([[1.0, 0.0], [0.0, 2.0]])
     assert step_sizes(image, text) == pytest.approx((4 * 2 / 9, 2 / (4 * 9)))
@@ -64,4 +82,4 @@ def test_without_validation_images_the_last_epoch_counts(build, tmp_path):
     trainer.dm.dataset._val = trainer.dm.dataset.test
     trainer.train()
     assert trainer.best == {"right": -1}
-    assert "no validation images beside" in (tmp_path / "built" / "log.txt").read_text()
+    assert "chooses nothing on validation images" in (tmp_path / "built" / "log.txt").read_text()

@@ -45,6 +45,8 @@ def build(open_clip_backbone, monkeypatch):
         shots = [SimpleNamespace(label=label) for label in range(len(NAMES))]
         trainer.dm = SimpleNamespace(dataset=SimpleNamespace(train_x=shots))
         trainer.model = trainer.build_clip(NAMES, torch.Generator().manual_seed(1))
+        if method == "CoPrompt":
+            trainer.sentences = trainer.encode_sentences(NAMES)
         return trainer
 
     return call

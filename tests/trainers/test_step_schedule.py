@@ -1,5 +1,6 @@
 """Training counted in steps: the batches of an epoch, and the learning rate of each step."""
 
+import re
 from collections import Counter
 
 import pytest
@@ -37,7 +38,7 @@ def test_an_epoch_has_so_many_full_batches_per_shot(run, seen):
     assert results["epochs"] == 1
 
 
-def test_the_rate_follows_a_cosine_over_all_steps(run, seen):
+def test_the_rate_follows_a_cosine_over_all_steps(run, seen, tmp_path):
     run("CLIPLoRA", "run", *STEPS, "OPTIM.MAX_EPOCH", "2", "OPTIM.LR", "0.003")
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.003)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 12, eta_min=1e-6)
@@ -47,3 +48,6 @@ def test_the_rate_follows_a_cosine_over_all_steps(run, seen):
         optimizer.step()
         schedule.step()
     assert [rate for rate, _ in seen] == pytest.approx(expected)
+    log = (tmp_path / "run" / "log.txt").read_text()
+    printed = re.findall(r"lr (\S+) eta", log)  # of the last step of each epoch at least
+    assert f"{expected[-1]:.4e}" == printed[-1] and f"{expected[5]:.4e}" in printed

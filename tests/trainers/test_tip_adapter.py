@@ -50,6 +50,22 @@ def test_keys_are_means_over_augmentations(fill):
     torch.testing.assert_close(keys, unit(sum(map(encode, views))), rtol=1e-4, atol=1e-5)
 
 
+def test_keys_do_not_depend_on_the_number_of_workers(build):
+    keys = []
+    for workers in ("1", "2"):
+        trainer = build("TipAdapter", "DATALOADER.NUM_WORKERS", workers)
+        set_random_seed(5)
+        keys.append(shot_features(trainer, 2)[0])
+    assert torch.equal(*keys)
+
+
+def test_a_cache_is_evaluated_whatever_this_run_s_shots_are(run, tmp_path):
+    trained = run("TipAdapterF", "trained")  # 2 shots
+    load = {"model_dir": str(tmp_path / "trained")}
+    found = run("TipAdapterF", "evaluated", "--eval-only", "DATASET.NUM_SHOTS", "1", **load)
+    assert found["correct"] == trained["correct"]
+
+
 @pytest.mark.parametrize("trainer", ["TipAdapter", "TipAdapterF"])
 def test_the_search_finds_the_first_best_pair_on_the_validation_images(fill, trainer):
     """Loops over a grid as published, beta outside."""
@@ -82,7 +98,7 @@ def test_test_images_are_never_searched_on(fill, tmp_path):
     cache = built.model.prompt_learner
     assert (cache.alpha.item(), cache.beta.item()) == pytest.approx((1.17, 1.0))
     log = (tmp_path / "built" / "log.txt").read_text()
-    assert "no validation images beside its test images" in log
+    assert "chooses nothing on validation images: Caltech101 has none" in log
 
 
 def test_only_as_many_validation_images_as_the_protocol_draws(fill, tmp_path):
@@ -91,4 +107,4 @@ def test_only_as_many_validation_images_as_the_protocol_draws(fill, tmp_path):
     built.epoch = built.max_epoch - 1
     built.after_epoch()
     log = (tmp_path / "built" / "log.txt").read_text()
-    assert "searches on 8 validation images" in log  # 4 classes, 2 shots
+    assert "chooses on 8 validation images" in log  # 4 classes, 2 shots

@@ -83,6 +83,15 @@ def test_the_second_stage_begins_with_the_text_features(moved):
         assert torch.equal(classifier, trainer.model.text_features(()))
 
 
+def test_two_classes_of_one_name_keep_their_rows(moved):
+    """ImageNet has two such pairs."""
+    trainer, _, _ = moved(1)
+    names = trainer.dm.dataset._classnames = ["missile", "cat", "missile", "dog"]
+    state = {**trainer.model.prompt_learner.state_dict(), "classifier": torch.randn(4, 32)}
+    found = trainer.adapt_checkpoint({"classnames": list(names), "state_dict": state})
+    assert torch.equal(found["state_dict"]["classifier"], state["classifier"])
+
+
 def test_a_class_has_its_row_wherever_it_stands_and_others_their_text(moved):
     """Of the four classes the checkpoint knows two, in another order."""
     trainer, images, _ = moved(1)
