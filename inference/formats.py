@@ -33,7 +33,7 @@ def rows(predictions: Sequence[Prediction]) -> list[dict[str, str | float]]:
         if prediction.error:
             continue
         several = len(prediction.labels) > 1
-        row: dict[str, str | float] = {"filename": str(prediction.path)}
+        row: dict[str, str | float] = {"filename": prediction.filename}
         pairs = zip(prediction.labels, prediction.probs, strict=True)
         for rank, (label, prob) in enumerate(pairs):
             end = f"_{rank}" if several else ""

@@ -42,6 +42,11 @@ class Prediction:
     probs: tuple[float, ...] = ()
     error: str = ""
 
+    @property
+    def filename(self) -> str:
+        """The path as text that can be written; bytes that are no UTF-8 as "\\xe9"."""
+        return os.fsencode(self.path).decode(errors="backslashreplace")
+
 
 def zero_shot(
     backbone: Backbone, classnames: Sequence[str], template: str = DEFAULT_TEMPLATE
@@ -101,11 +106,11 @@ def _files(source: Path | str) -> list[Path]:
 def _images(match: Path) -> list[Path]:
     """Return a file, if it is an image by its name, or the images of a folder at any depth."""
     below = sorted(match.rglob("*")) if match.is_dir() else [match]
-    return [path for path in below if _is_image(path.relative_to(match.parent)) and path.is_file()]
+    return [path for path in below if _is_image(path, match) and path.is_file()]
 
 
-def _is_image(path: Path) -> bool:
-    hidden = any(part.startswith(".") for part in path.parts[1:])
+def _is_image(path: Path, root: Path) -> bool:
+    hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
     return path.suffix.lower() in SUFFIXES and not hidden
 
 

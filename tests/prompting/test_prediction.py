@@ -27,6 +27,8 @@ def photos(tmp_path, monkeypatch):
     for number, name in enumerate(("b.png", "a.jpg", "deep/c.PNG", ".hidden/d.png", ".e.png")):
         draw(tmp_path / "photos" / name, number)
     (tmp_path / "photos" / "notes.txt").write_text("no image")
+    draw(tmp_path / ".cache" / "thumbnail.png")
+    draw(tmp_path / "._a.jpg")
     (tmp_path / "list.txt").write_text("photos/b.png\n\nphotos/deep/c.PNG\n")
     return tmp_path / "photos"
 
@@ -34,6 +36,8 @@ def photos(tmp_path, monkeypatch):
 SOURCES = {
     "a file": (["photos/b.png"], ["photos/b.png"]),
     "a folder": (["photos"], ["photos/a.jpg", "photos/b.png", "photos/deep/c.PNG"]),
+    "the current folder": (["."], ["photos/a.jpg", "photos/b.png", "photos/deep/c.PNG"]),
+    "hidden, from its own folder": (["photos/.hidden"], ["photos/.hidden/d.png"]),
     "a pattern": (["photos/*"], ["photos/a.jpg", "photos/b.png", "photos/deep/c.PNG"]),
     "a pattern of files": (["photos/?.*"], ["photos/a.jpg", "photos/b.png"]),
     "a pattern at any depth": (["**/*.PNG"], ["photos/deep/c.PNG"]),
