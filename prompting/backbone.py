@@ -2,9 +2,10 @@
 
 import hashlib
 import logging
+import os
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
@@ -12,6 +13,7 @@ from inspect import signature
 from pathlib import Path
 
 import torch
+from filelock import FileLock
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -213,12 +215,17 @@ def _load(name: str, trust: bool, architecture: Architecture) -> CLIP:
 
 def _download(name: str) -> Path:
     """Return the file of one of OpenAI's models, in OpenAI's own cache."""
+    url = OPENAI_URLS[name]
     try:
-        return Path(clip.clip._download(OPENAI_URLS[name], str(CACHE)))
-    except OSError as error:
+        CACHE.mkdir(parents=True, exist_ok=True)
+        # One process writes the file, and others wait; where none can write, it is only read.
+        lock = FileLock(CACHE / f".{Path(url).name}.lock")
+        with lock if os.access(CACHE, os.W_OK) else nullcontext():
+            return Path(clip.clip._download(url, str(CACHE)))
+    except (OSError, RuntimeError) as error:  # the latter where it was cut short
         raise ValueError(
-            f'Backbone "{name}" could not be downloaded ({error}): without a network, fetch it on '
-            "another machine and pass the file's path as the backbone."
+            f'Backbone "{name}" could not be downloaded ({error}): try again or, without a '
+            "network, fetch it on another machine and pass the file's path as the backbone."
         ) from error
 
 

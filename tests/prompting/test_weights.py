@@ -128,7 +128,11 @@ REFUSED = {
                   "has positions for 12 patches, which are no square"),
     "a projection transposed": (changed("text_projection", lambda w: w.T), "do not fit"),
     "a layer that lacks": (lambda s: without(s, "transformer.resblocks.1."), "do not fit"),
+    "all under transformer": (lambda s: prefixed("transformer.", s),
+                              'holds a CLIP under "transformer." and nothing else: save the CLIP'),
     "nothing": (lambda s: {}, "holds no CLIP of OpenAI's architecture: .*found no weights"),
+    "a tensor": (lambda s: s[WEIGHT], "holds no CLIP of OpenAI's .*found no weights"),
+    "a list": (lambda s: [s[WEIGHT]], "holds no CLIP of OpenAI's .*found no weights"),
 }  # fmt: skip
 
 
