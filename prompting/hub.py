@@ -25,6 +25,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from prompting.adapter_config import FORMAT, build, describe
+from prompting.architecture import HEAD_WIDTHS
 from prompting.backbone import Backbone, load_backbone
 from prompting.card import model_card
 from prompting.files import write_atomically
@@ -98,18 +99,26 @@ def load_prompts(
     """
     folder = find_prompts(source)
     config, weights = _read(folder)
+    trained = config["backbone"]
     if not isinstance(backbone, Backbone):
-        name = backbone or config["backbone"].get("name", "")
-        backbone = load_backbone(name, precision or config.get("precision", "fp32"), device)
-    if backbone.sha256 != config["backbone"]["sha256"]:
+        backbone = load_backbone(
+            backbone or trained.get("name", ""),
+            precision or config.get("precision", "fp32"),
+            device,
+            activation=trained.get("activation", ""),
+            head_widths=trained.get("head_widths", HEAD_WIDTHS),
+        )
+    if backbone.sha256 != trained["sha256"]:
         raise ValueError(
-            f'{folder} holds prompts for backbone "{config["backbone"].get("name", "")}", and '
-            f'these weights are another ("{backbone.name}"): give the one they were trained on.'
+            f'{folder} holds prompts for backbone "{trained.get("name", "")}", and these weights '
+            f'are another ("{backbone.name}"): give the one they were trained on.'
         )
     try:
         names = config["classnames"] if classnames is None else list(classnames)
         model = build(config, load(weights), backbone, names)
         model.fix_text(model.text_classifier())
+    except torch.cuda.OutOfMemoryError:  # a RuntimeError, and not the files'
+        raise
     except (KeyError, TypeError, RuntimeError, AttributeError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ValueError(

@@ -143,6 +143,8 @@ def _reader(backbone: Backbone):
         try:
             with Image.open(path) as image:
                 return backbone.preprocess(image)
+        except (MemoryError, torch.cuda.OutOfMemoryError):
+            raise
         except Exception as error:  # decoding fails in many ways, all of them the file's
             return " ".join(str(error).split()) or type(error).__name__
 

@@ -171,5 +171,6 @@ def _check_shapes(weights: Mapping[str, Tensor], source: str, head_widths: tuple
         if width % head:
             raise ValueError(
                 f"{source} has a {tower} tower of width {width}, which heads of {head} do not "
-                "divide: pass MODEL.BACKBONE.HEAD_WIDTHS, for the text and the image tower."
+                "divide: give head_widths, of the text and the image tower, in a run "
+                f"MODEL.BACKBONE.HEAD_WIDTHS; for a model of open_clip {OPEN_CLIP}."
             )

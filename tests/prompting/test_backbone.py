@@ -189,7 +189,7 @@ def test_resnet_is_refused_for_prompts(tmp_path):
     resnet = CLIP(64, 32, (1, 1, 1, 1), 64, None, 77, 49408, 64, 1, 1)
     torch.save(resnet.state_dict(), tmp_path / "RN.pth")
     backbone = load_backbone(str(tmp_path / "RN.pth"))
-    with pytest.raises(ValueError, match="ResNet image tower, and prompts need a transformer"):
+    with pytest.raises(ValueError, match="is a ResNet; prompts need a plain transformer"):
         require_transformer(backbone)
 
 

@@ -99,6 +99,15 @@ def test_the_backbone_is_loaded_by_its_name_and_its_path_is_not_told(tiny_file, 
     assert found.precision == "fp32"
 
 
+@pytest.mark.parametrize("said", [{"activation": "gelu"}, {"head_widths": (32, 96)}])
+def test_what_a_file_cannot_say_is_in_the_folder(tiny_file, tmp_path, said):
+    backbone = prompting.load_backbone(tiny_file, **said)
+    model = low_rank(backbone)
+    folder = save_prompts(model, tmp_path / "prompts")
+    found, _ = load_prompts(folder, backbone=tiny_file)
+    assert torch.equal(found(IMAGES), logits(model))
+
+
 def test_the_path_of_a_file_for_open_clip_is_not_told_either(tiny_backbone, tmp_path):
     file = tmp_path / "mine.safetensors"
     for name, described in ((f"open_clip:ViT-B-16/{file}", "open_clip:ViT-B-16/mine.safetensors"),
@@ -167,6 +176,15 @@ def test_a_file_that_is_missing(saved, tiny_backbone, name):
     given = saved / WEIGHTS if name == CONFIG else saved
     with pytest.raises(FileNotFoundError, match=f"{saved} has no {name}: copy it there, too."):
         load_prompts(given, backbone=tiny_backbone)
+
+
+def test_memory_that_is_used_up_is_not_the_folder_s_fault(saved, tiny_backbone, monkeypatch):
+    def used_up(*_):
+        raise torch.cuda.OutOfMemoryError("no more")
+
+    monkeypatch.setattr(prompting.hub, "build", used_up)
+    with pytest.raises(torch.cuda.OutOfMemoryError, match="no more"):
+        load_prompts(saved, backbone=tiny_backbone)
 
 
 def test_another_backbone_is_refused(saved, tiny_file):

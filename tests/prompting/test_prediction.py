@@ -114,6 +114,15 @@ def test_broken_files_cost_only_their_own_prediction(tiny_backbone, photos):
         assert all(bool(p.labels) != bool(p.error) for p in found)
 
 
+def test_memory_that_is_used_up_is_no_broken_file(tiny_backbone, photos, monkeypatch):
+    def used_up(self, image):
+        raise MemoryError("no more")
+
+    monkeypatch.setattr(type(tiny_backbone), "preprocess", used_up)
+    with pytest.raises(MemoryError, match="no more"):
+        list(predict(low_rank(tiny_backbone), ["photos/a.jpg"]))
+
+
 @pytest.mark.parametrize("mode", ["L", "P", "RGBA", "LA", "CMYK"])
 def test_any_kind_of_image_is_read_as_the_evaluation_reads_it(tiny_backbone, tmp_path, mode):
     from dassl.utils import read_image

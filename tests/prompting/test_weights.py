@@ -161,6 +161,15 @@ def test_a_resnet_has_heads_of_64(load):
         load(state, head_widths=(64, 32))
 
 
+def test_memory_that_is_used_up_is_not_the_file_s_fault(state, load, monkeypatch):
+    def used_up(*_, **__):
+        raise MemoryError("no more")
+
+    monkeypatch.setattr(torch, "load", used_up)
+    with pytest.raises(MemoryError, match="no more"):
+        load(state)
+
+
 def test_what_stands_for_a_file(tmp_path):
     pointer = tmp_path / "weights.pth"
     pointer.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n")
