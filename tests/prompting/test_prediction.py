@@ -1,6 +1,7 @@
 """Which files are meant, and what the model says of each."""
 
 import re
+from pathlib import Path
 
 import clip
 import numpy as np
@@ -167,6 +168,18 @@ def test_class_names_of_a_file(tmp_path):
     path.write_text("\n")
     with pytest.raises(ValueError, match="names.txt has no class name"):
         read_classes(path)
+
+
+def test_lists_are_in_utf_8(tmp_path):
+    """With or without the byte order mark that Windows puts in front."""
+    path = tmp_path / "list.txt"
+    path.write_text("café.jpg\nb.jpg\n", encoding="utf-8-sig")
+    assert read_classes(path) == ["café.jpg", "b.jpg"]
+    assert image_files([path]) == [Path("café.jpg"), Path("b.jpg")]
+    path.write_text("café.jpg\n", encoding="latin-1")
+    for read in (read_classes, lambda path: image_files([path])):
+        with pytest.raises(ValueError, match=r"list.txt is not in UTF-8 \(.*: save it in UTF-8"):
+            read(path)
 
 
 def test_too_long_a_class_name(tiny_backbone):
