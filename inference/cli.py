@@ -139,7 +139,7 @@ def _predict(
     speed = f"{len(done) / seconds:.1f} images/s"
     print(f"{len(done)} of {len(files)} images, {speed}, {len(broken)} skipped", file=sys.stderr)
     for prediction in broken:
-        print(f"skipped {prediction.path}: {prediction.error}", file=sys.stderr)
+        print(f"skipped {prediction.filename}: {prediction.error}", file=sys.stderr)
     if len(done) < len(files):
         return done, STOPPED
     return done, INCOMPLETE if broken else 0

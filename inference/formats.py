@@ -33,7 +33,7 @@ def rows(predictions: Sequence[Prediction]) -> list[dict[str, str | float]]:
         if prediction.error:
             continue
         several = len(prediction.labels) > 1
-        row: dict[str, str | float] = {"filename": str(prediction.path)}
+        row: dict[str, str | float] = {"filename": prediction.filename}
         pairs = zip(prediction.labels, prediction.probs, strict=True)
         for rank, (label, prob) in enumerate(pairs):
             end = f"_{rank}" if several else ""
@@ -48,8 +48,13 @@ def write(predictions: Sequence[Prediction], style: str) -> bytes:
     if style == "parquet":
         return _parquet(table)
     writers = {"csv": _csv, "json": lambda r: json.dumps(r, indent=2, ensure_ascii=False)}
-    writers["table"] = lambda r: tabulate(r, headers="keys", floatfmt=".4f")
+    writers["table"] = _table
     return f"{writers[style](table).rstrip()}\n".encode()
+
+
+def _table(table: Sequence[dict]) -> str:
+    shown = [{k: f"{v:.4f}" if isinstance(v, float) else v for k, v in r.items()} for r in table]
+    return tabulate(shown, headers="keys", disable_numparse=True)  # a class may be called 1e5
 
 
 def _csv(table: Sequence[dict]) -> str:

@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dassl.utils import atomic_write
-from PIL import Image, ImageOps
+from PIL import Image
 
 from prompting.prediction import Prediction
+from prompting.preprocess import to_rgb
 
 TEMPLATE = Path(__file__).with_name("page.html")
 SIDE = 224  # of a thumbnail at most, in pixels
@@ -24,7 +25,7 @@ def write_page(path: Path, predictions: Sequence[Prediction], classnames: Sequen
         "classes": len(classnames),
         "images": [
             {
-                "file": str(p.path),
+                "file": p.filename,
                 "thumbnail": thumbnail(p.path),
                 "labels": p.labels,
                 "probs": p.probs,
@@ -32,7 +33,7 @@ def write_page(path: Path, predictions: Sequence[Prediction], classnames: Sequen
             for p in predictions
             if not p.error
         ],
-        "skipped": [{"file": str(p.path), "error": p.error} for p in predictions if p.error],
+        "skipped": [{"file": p.filename, "error": p.error} for p in predictions if p.error],
     }
     # Within a script only "<" could end it.
     text = json.dumps(data, ensure_ascii=False).replace("<", "\\u003c")
@@ -42,10 +43,10 @@ def write_page(path: Path, predictions: Sequence[Prediction], classnames: Sequen
 
 
 def thumbnail(path: Path) -> str:
-    """Return an image as a small JPEG in a data address."""
+    """Return an image, as the model sees it, as a small JPEG in a data address."""
     with Image.open(path) as image:
         image.draft("RGB", (SIDE, SIDE))  # JPEG alone: decodes at an eighth to a half of the size
-        small = ImageOps.exif_transpose(image.convert("RGB"))
+        small = to_rgb(image)
     small.thumbnail((SIDE, SIDE))
     out = io.BytesIO()
     small.save(out, "JPEG", quality=80)

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
 import torch
@@ -52,13 +52,16 @@ def load_run(
 
     Raises:
         FileNotFoundError: neither a checkpoint nor the results of a method without training.
-        ValueError: another backbone, a damaged checkpoint, other classes for prompts per class.
+        ValueError: another backbone, a damaged checkpoint, other classes for prompts per class, an
+            epoch of one checkpoint.
     """
     results = _results(source)
     if results and not trainers.requires_training(results["trainer"]) and source.is_dir():
         cfg = CfgNode(results["config"])
         names = _names_of_data(cfg) if classnames is None else classnames
-        return Run(_classifier(cfg, names, backbone, None), _training(cfg, 0), results)
+        return Run(_classifier(cfg, names, backbone), _training(cfg, 0), results)
+    if epoch is not None and source.is_file():
+        raise ValueError(f"{source} is one checkpoint: give an epoch with a run's folder alone.")
     path = checkpoint_path(source / FOLDER, epoch) if source.is_dir() else source
     checkpoint = load_checkpoint(str(path))
     if not {"config", "classnames", "state_dict", "epoch"} <= set(checkpoint):
@@ -68,7 +71,7 @@ def load_run(
     check_classes(checkpoint["state_dict"], own, names)
     cfg = CfgNode.load_cfg(checkpoint["config"])
     evaluated = results if results and _is_of(results, checkpoint) else None
-    model = _classifier(cfg, names, backbone, path)
+    model = _classifier(cfg, names, backbone, path, checkpoint)
     return Run(model, _training(cfg, checkpoint["epoch"]), evaluated)
 
 
@@ -94,7 +97,9 @@ def read_results(path: Path) -> Mapping[str, Any]:
 
 
 def _training(cfg: CfgNode, epochs: int) -> Mapping[str, Any]:
-    facts = {
+    if not trainers.requires_training(cfg.TRAINER.NAME):
+        return {"trainer": cfg.TRAINER.NAME}
+    return {
         "trainer": cfg.TRAINER.NAME,
         "dataset": cfg.DATASET.NAME,
         "subsample": cfg.DATASET.SUBSAMPLE_CLASSES,
@@ -103,8 +108,6 @@ def _training(cfg: CfgNode, epochs: int) -> Mapping[str, Any]:
         "epochs": epochs,
         "options": dict(cfg.TRAINER[TRAINER_REGISTRY.get(cfg.TRAINER.NAME).node]),
     }
-    trained = trainers.requires_training(cfg.TRAINER.NAME)
-    return facts if trained else {"trainer": cfg.TRAINER.NAME}
 
 
 def _is_of(results: Mapping[str, Any], checkpoint: Mapping[str, Any]) -> bool:
@@ -120,7 +123,11 @@ def _names_of_data(cfg: CfgNode) -> list[str]:
 
 
 def _classifier(
-    cfg: CfgNode, classnames: Sequence[str], backbone: str, path: Path | None
+    cfg: CfgNode,
+    classnames: Sequence[str],
+    backbone: str,
+    path: Path | None = None,
+    checkpoint: Mapping[str, Any] = MappingProxyType({}),
 ) -> PromptedCLIP:
     check_availability(cfg.TRAINER.NAME, TRAINER_REGISTRY.registered_names(), "TRAINER.NAME")
     method: type[PromptTrainer] = TRAINER_REGISTRY.get(cfg.TRAINER.NAME)
@@ -132,7 +139,6 @@ def _classifier(
     trainer = method.__new__(method)
     trainer.cfg, trainer.backbone = cfg, method.load_backbone(cfg)
     trainer.device = trainer.backbone.device
-    checkpoint = {} if path is None else load_checkpoint(str(path))
     labels = checkpoint.get("state_dict", {}).get("labels", ())  # of the shots in a cache
     shots = [SimpleNamespace(label=int(label)) for label in labels]
     dataset = SimpleNamespace(classnames=list(classnames), train_x=shots)

@@ -27,6 +27,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument("--push-to-hub", default="", metavar="USER/NAME", help="put it on the Hub")
     parser.add_argument("--private", action="store_true", help="for yourself alone, on the Hub")
+    parser.add_argument("--debug", action="store_true", help="show errors with their traceback")
     return parser.parse_args(argv)
 
 
@@ -38,20 +39,39 @@ def share(args: argparse.Namespace) -> None:
     others = [_of_these(path, run) for path in args.results]
     print(save_prompts(run.model, args.folder, run.training, [*own, *others]))
     if args.push_to_hub:
-        print(push_to_hub(args.folder, args.push_to_hub, args.private))
+        print(_push(args))
+
+
+def _push(args: argparse.Namespace) -> str:
+    """Put the folder on the Hub and return its address; an error says how to do that later."""
+    try:
+        return push_to_hub(args.folder, args.push_to_hub, args.private)
+    except ValueError as error:
+        private = ", private=True" if args.private else ""
+        raise ValueError(
+            f"{str(error).rstrip('.')}; the folder is written, push it later by "
+            f'prompting.push_to_hub("{args.folder}", "{args.push_to_hub}"{private}).'
+        ) from error
 
 
 def _of_these(path: Path, run: Run) -> Mapping[str, Any]:
-    """Read the results of another evaluation; refuse those of another method or backbone."""
+    """Read the results of another evaluation; refuse those of other prompts, as far as is known."""
     results = read_results(path)
-    found = results["trainer"], results["backbone"]["sha256"]
-    if found != (run.training["trainer"], run.model.backbone.sha256):
+    own = _origin(run.training, run.model.backbone.sha256)
+    found = _origin(results, results["backbone"]["sha256"])
+    other = [key for key in own if found.get(key, own[key]) != own[key]]
+    if other:
+        differing = ", ".join(f"{key} {found[key]} and not {own[key]}" for key in other)
         raise ValueError(
-            f"{path} has figures of {found[0]} with the backbone {found[1][:12]}..., and these "
-            f"prompts are of {run.training['trainer']} with "
-            f"{run.model.backbone.sha256[:12]}...: give evaluations of these prompts."
+            f"{path} has figures of other prompts ({differing}): give evaluations of these."
         )
     return results
+
+
+def _origin(facts: Mapping[str, Any], backbone: str) -> Mapping[str, Any]:
+    """Return which prompts these are, without a seed or shots of -1, which say nothing."""
+    known = {key: facts.get(key, -1) for key in ("trainer", "seed", "shots")}
+    return {key: value for key, value in known.items() if value != -1} | {"backbone": backbone}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -61,6 +81,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         with own_handlers([warnings_only()]):
             share(args)
     except Exception as error:
+        if args.debug:
+            raise
         status, text = explain(error, running=False)
         print(f"inference.share: {text}", file=sys.stderr)
         return status

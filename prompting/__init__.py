@@ -1,7 +1,7 @@
 """Prompt learning on CLIP in plain PyTorch: prompts, prompted encoders, losses.
 
-A separate library, which imports torch, clip and safetensors; the trainers in `trainers/` put it
-into Dassl's loop.
+A separate library, which imports torch, clip, PIL, safetensors and filelock; the trainers in
+`trainers/` put it into Dassl's loop.
 """
 
 from prompting.backbone import Backbone, load_backbone, require_transformer, share_backbones

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from prompting.adapters import AdaptedCLIP, Adapters
+from prompting.architecture import HEAD_WIDTHS
 from prompting.backbone import Backbone
 from prompting.class_aware import ClassAwarePrompts
 from prompting.conditional import ConditionalCLIP, ShiftedContext
@@ -125,14 +126,22 @@ def describe(model: PromptedCLIP) -> dict[str, Any]:
     }
 
 
-def describe_backbone(backbone: Backbone) -> dict[str, str]:
-    """Return name and hash; of a file its own name, for a path says where somebody's files are."""
+def describe_backbone(backbone: Backbone) -> dict[str, Any]:
+    """Return name and hash, and what a file cannot say, where it was given.
+
+    The name of a file is its own, for a path says where somebody's files are.
+    """
     model, slash, file = backbone.name.partition("/")  # open_clip:ARCHITECTURE/FILE
     if not model.startswith("open_clip:"):
         model, slash, file = "", "", backbone.name
     path = Path(file).expanduser()
     name = f"{model}{slash}{path.name}" if path.is_file() else backbone.name
-    return {"name": name, "sha256": backbone.sha256}
+    found: dict[str, Any] = {"name": name, "sha256": backbone.sha256}
+    if backbone.architecture.activation:
+        found["activation"] = backbone.architecture.activation
+    if backbone.architecture.head_widths != HEAD_WIDTHS:
+        found["head_widths"] = list(backbone.architecture.head_widths)
+    return found
 
 
 def check_classes(state: State, own: Sequence[str], asked: Sequence[str]) -> None:

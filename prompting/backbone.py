@@ -2,9 +2,10 @@
 
 import hashlib
 import logging
+import os
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
@@ -12,6 +13,7 @@ from inspect import signature
 from pathlib import Path
 
 import torch
+from filelock import FileLock
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -40,9 +42,9 @@ DEMO = "demo"
 DEMO_FILE = Path(__file__).with_name("demo_clip.safetensors")
 UNKNOWN_ORIGIN = (
     "%s is no file that OpenAI published, and weights do not say which activation and heads they "
-    "were trained with: %s is assumed. Most models of others (LAION, DataComp, ...) have gelu: set "
-    "MODEL.BACKBONE.ACTIVATION (quick_gelu or gelu) and, where they differ, "
-    "MODEL.BACKBONE.HEAD_WIDTHS."
+    "were trained with: %s is assumed. Most models of others (LAION, ...) have gelu: name the "
+    'architecture, "open_clip:ARCHITECTURE/FILE", or give activation (quick_gelu or gelu) and '
+    "head_widths, in a run MODEL.BACKBONE.ACTIVATION and MODEL.BACKBONE.HEAD_WIDTHS."
 )
 
 
@@ -56,10 +58,11 @@ class Backbone:
         name: the name or path asked for.
         sha256: hash of its weights (in fp32), the same for every file that holds these weights;
             with an activation or heads unlike OpenAI's, of these too.
-        precision: "fp32", "amp", "bf16" or "fp16".
+        precision: "fp32", "tf32", "amp", "bf16" or "fp16".
         device: where the weights are.
         tokenizer: of its texts.
         images: how it was shown images, where that is not CLIP's way.
+        architecture: what its file could not say.
     """
 
     model: nn.Module
@@ -69,6 +72,7 @@ class Backbone:
     device: torch.device
     tokenizer: Tokenizer = CLIP_TOKENIZER
     images: ImageSettings | None = None
+    architecture: Architecture = Architecture()
 
     @property
     def resolution(self) -> int:
@@ -142,8 +146,7 @@ def load_backbone(
     precision = settle_precision(precision, torch.device(device))
     architecture = Architecture(activation, tuple(head_widths))
     shared, key = _shared.get(), (name, precision, torch.device(device), trust, architecture)
-    if shared is None:
-        return _load_backbone(*key)
+    shared = {} if shared is None else shared
     if key not in shared:
         shared[key] = _load_backbone(*key)
     return shared[key]
@@ -166,17 +169,17 @@ def _load_backbone(
     model = model.float().eval().requires_grad_(False)
     sha256 = _hash(model.state_dict(), label)
     cast_matrices(model, dtype)
-    return Backbone(model.to(device), name, sha256, precision, device, tokenizer, images)
+    model = model.to(device)
+    return Backbone(model, name, sha256, precision, device, tokenizer, images, architecture)
 
 
 def require_transformer(backbone: Backbone) -> None:
     """Refuse an image tower that takes no prompts, such as a ResNet, by a ValueError."""
     if image_tower(backbone.model) is None:
         kind = type(getattr(backbone.model.visual, "trunk", backbone.model.visual)).__name__
-        kind = "ResNet" if kind == "ModifiedResNet" else f"{kind}, no plain transformer, as"
         raise ValueError(
-            f'Backbone "{backbone.name}" has a {kind} image tower, and prompts need a transformer: '
-            'choose one of the ViT backbones, such as "ViT-B/16".'
+            f'The image tower of backbone "{backbone.name}" is a {kind.removeprefix("Modified")}; '
+            'prompts need a plain transformer: choose one of the ViTs, such as "ViT-B/16".'
         )
 
 
@@ -213,12 +216,16 @@ def _load(name: str, trust: bool, architecture: Architecture) -> CLIP:
 
 def _download(name: str) -> Path:
     """Return the file of one of OpenAI's models, in OpenAI's own cache."""
+    lock = FileLock(CACHE / f".{name.replace('/', '-')}.lock")
     try:
-        return Path(clip.clip._download(OPENAI_URLS[name], str(CACHE)))
-    except OSError as error:
+        CACHE.mkdir(parents=True, exist_ok=True)
+        # One process writes the file, and others wait; where none can write, it is only read.
+        with lock if os.access(CACHE, os.W_OK) else nullcontext():
+            return Path(clip.clip._download(OPENAI_URLS[name], str(CACHE)))
+    except (OSError, RuntimeError) as error:  # the latter where it was cut short
         raise ValueError(
-            f'Backbone "{name}" could not be downloaded ({error}): without a network, fetch it on '
-            "another machine and pass the file's path as the backbone."
+            f'Backbone "{name}" could not be downloaded ({error}): try again or, without a '
+            "network, fetch it on another machine and pass the file's path as the backbone."
         ) from error
 
 
@@ -244,8 +251,8 @@ def _check_published(path: Path) -> None:
     if not _is_published(path):
         raise ValueError(
             f"{path} is a TorchScript archive, and none of those that OpenAI published (SHA-256 "
-            f"{_file_hash(path)}): reading it may run code. Pass the weights as a state dict "
-            "or safetensors or, if you trust its source, MODEL.BACKBONE.TRUST True."
+            f"{_file_hash(path)}): reading it may run code. Pass a state dict or safetensors or, "
+            "if you trust its source, trust=True, in a run MODEL.BACKBONE.TRUST True."
         )
 
 

@@ -36,8 +36,8 @@ class CUDAGraphStep:
         enabled: False to have the function called, and nothing else.
 
     Attributes:
-        used: whether there has been a graph.
-        reason: why there has been none.
+        used: whether a graph was recorded and kept.
+        reason: why not.
     """
 
     def __init__(self, enabled: bool = True) -> None:

@@ -151,7 +151,7 @@ def preprocess(image: Image.Image, words: Mapping[str, Any]) -> Tensor:
 
 
 def difference(model: PromptedCLIP, path: Path) -> float:
-    """Return by how much a logit of the file differs from the model's at most, on random images.
+    """Return the largest difference between the file's logits and the model's, on random images.
 
     Raises:
         ValueError: `onnxruntime` is not installed.

@@ -10,10 +10,8 @@ CLIP is not in it: whoever loads the prompts has its weights, and their hash mus
 import hashlib
 import json
 import re
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -25,13 +23,14 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from prompting.adapter_config import FORMAT, build, describe
+from prompting.architecture import HEAD_WIDTHS
 from prompting.backbone import Backbone, load_backbone
 from prompting.card import model_card
 from prompting.files import write_atomically
 from prompting.model import PromptedCLIP
 
 CONFIG, WEIGHTS, CARD = "adapter_config.json", "adapter_model.safetensors", "README.md"
-FILES = (WEIGHTS, CARD, CONFIG)  # as they are written: a folder without the last is none
+FILES = [WEIGHTS, CARD, CONFIG]  # as they are written: a folder without the last is none
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 
 
@@ -89,7 +88,7 @@ def load_prompts(
         source: a folder that `save_prompts` wrote, or the name of one on the Hub ("user/name").
         classnames: what to classify into; None: the classes that the prompts were trained on.
         backbone: a loaded one, or its name or file; None: the name in the folder.
-        precision: None: that of the training.
+        precision: None: that of the training on a GPU, fp32 on a CPU.
         device: where to load the backbone to.
 
     Raises:
@@ -98,18 +97,27 @@ def load_prompts(
     """
     folder = find_prompts(source)
     config, weights = _read(folder)
+    trained = config["backbone"]
     if not isinstance(backbone, Backbone):
-        name = backbone or config["backbone"].get("name", "")
-        backbone = load_backbone(name, precision or config.get("precision", "fp32"), device)
-    if backbone.sha256 != config["backbone"]["sha256"]:
+        on_cpu = torch.device(device).type == "cpu"
+        backbone = load_backbone(
+            backbone or trained.get("name", ""),
+            precision or ("fp32" if on_cpu else config.get("precision", "fp32")),
+            device,
+            activation=trained.get("activation", ""),
+            head_widths=trained.get("head_widths", HEAD_WIDTHS),
+        )
+    if backbone.sha256 != trained["sha256"]:
         raise ValueError(
-            f'{folder} holds prompts for backbone "{config["backbone"].get("name", "")}", and '
-            f'these weights are another ("{backbone.name}"): give the one they were trained on.'
+            f'{folder} holds prompts for backbone "{trained.get("name", "")}", and these weights '
+            f'are another ("{backbone.name}"): give the one they were trained on.'
         )
     try:
         names = config["classnames"] if classnames is None else list(classnames)
         model = build(config, load(weights), backbone, names)
         model.fix_text(model.text_classifier())
+    except torch.cuda.OutOfMemoryError:  # a RuntimeError, and not the files'
+        raise
     except (KeyError, TypeError, RuntimeError, AttributeError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ValueError(
@@ -143,11 +151,13 @@ def find_prompts(source: Path | str) -> Path:
             f"There are no prompts at {source}: give a folder, or a name on the Hub (user/name)."
         )
     with _in_one_sentence(f"There is no folder {source}, and the Hub did not give it"):
-        return _on_hub().from_pretrained(str(source)).folder
+        from huggingface_hub import hf_hub_download  # an extra, of those who use the Hub
+
+        return [Path(hf_hub_download(str(source), name)) for name in (WEIGHTS, CONFIG)][0].parent
 
 
 def push_to_hub(folder: Path | str, repo_id: str, private: bool = False) -> str:
-    """Put a folder of prompts on the Hub, as whom `hf auth login` says; return its address.
+    """Put a folder of prompts on the Hub, with the account of `hf auth login`; return its address.
 
     Raises:
         ValueError: no `huggingface_hub`, no permission, no network.
@@ -155,7 +165,11 @@ def push_to_hub(folder: Path | str, repo_id: str, private: bool = False) -> str:
     folder = find_prompts(folder)
     _read(folder)  # damaged prompts are not passed on
     with _in_one_sentence(f"{folder} was not put on the Hub as {repo_id}"):
-        return str(_on_hub()(folder).push_to_hub(repo_id, private=private or None))
+        from huggingface_hub import HfApi  # an extra, of those who use the Hub
+
+        hub = HfApi()
+        repo_id = hub.create_repo(repo_id, private=private or None, exist_ok=True).repo_id
+        return str(hub.upload_folder(repo_id=repo_id, folder_path=folder, allow_patterns=FILES))
 
 
 def _read(folder: Path) -> tuple[dict[str, Any], bytes]:
@@ -186,30 +200,6 @@ def _read(folder: Path) -> tuple[dict[str, Any], bytes]:
             "SHA-256): it was cut short, changed or replaced; get it again."
         )
     return config, weights
-
-
-@cache
-def _on_hub() -> type:
-    """Return the class that the Hub's own client saves and loads."""
-    # An extra: only who shares over the Hub has it.
-    from huggingface_hub import ModelHubMixin, hf_hub_download
-
-    class PromptsOnHub(ModelHubMixin, library_name="mmlop"):
-        """Three files. The client's mixin for PyTorch would store all of CLIP."""
-
-        def __init__(self, folder: Path) -> None:  # a Path: a plain value would be published
-            self.folder = folder
-
-        def _save_pretrained(self, save_directory: Path) -> None:
-            for name in FILES:
-                shutil.copy(self.folder / name, save_directory / name)
-
-        @classmethod
-        def _from_pretrained(cls, *, model_id: str, **options: Any) -> "PromptsOnHub":
-            found = [hf_hub_download(model_id, name, **options) for name in (WEIGHTS, CONFIG)]
-            return cls(Path(found[0]).parent)
-
-    return PromptsOnHub
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from prompting.errors import ArgumentError
 from prompting.openai_towers import ImageTower
 from prompting.towers import image_tower
 from prompting.transformer import Project, project
@@ -46,12 +47,26 @@ def encode_image(
             features; a ResNet tower takes nothing else.
         adapters: for each layer a function of its normalised input, added to its output, or None.
         projections: for each layer what makes its queries, keys and values; none: CLIP's own.
+
+    Raises:
+        ArgumentError: any of these for a ResNet tower.
     """
     tower = image_tower(model)
     if tower is None:
+        _check_none(prompts=prompts, adapters=adapters, projections=projections)
         return model.encode_image(images)
     read = _leading(tower.read) if tower.read else None
     return tower.project(_run_tower(tower, images, prompts, adapters, projections, read))
+
+
+def _check_none(**given: Sequence) -> None:
+    for argument, layers in given.items():
+        if len(layers):
+            raise ArgumentError(
+                argument,
+                f"are for {len(layers)} layers, and this image tower is no plain transformer: give "
+                "none, or choose a ViT.",
+            )
 
 
 def encode_image_tokens(

@@ -100,7 +100,7 @@ def _check(
         raise ArgumentError(
             "rank",
             f"is {rank}: it must be between 1 and min(T, width) = {largest}; independent prompts "
-            "(LOW_RANK False, FullRankPrompts) have no such limit.",
+            "(FullRankPrompts, in a run LOW_RANK False) have no such limit.",
         )
     if shared and tokens[0] != tokens[1]:
         raise ArgumentError(

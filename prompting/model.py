@@ -11,11 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from prompting.backbone import Backbone, require_transformer
+from prompting.backbone import Backbone
 from prompting.errors import ArgumentError, check_list
 from prompting.feature_cache import cached
 from prompting.image_encoder import embed_image, encode_image
 from prompting.losses import SCLTerms, self_regulating_consistency, uniform_drift_correction
+from prompting.openai_towers import ImageTower, TextTower
 from prompting.precision import autocast
 from prompting.prompts import placeholders
 from prompting.templates import class_prompts
@@ -48,8 +49,9 @@ class PromptedCLIP(nn.Module):
     Raises:
         ValueError: vision prompts for a backbone without a transformer image tower, a class name
             too long.
-        ArgumentError: prompts that would replace the class name, or are of other classes; a text
-            for a list of texts, a class name without a token, an unknown position.
+        ArgumentError: prompts that would replace the class name, are of other classes, or of more
+            layers than the tower has; a text for a list of texts, a class name without a token, an
+            unknown position.
     """
 
     def __init__(
@@ -67,7 +69,8 @@ class PromptedCLIP(nn.Module):
             raise ValueError("Drift correction needs frozen text features: give templates.")
         text, vision = prompt_learner()
         if len(vision):
-            require_transformer(backbone)
+            _check_depth(vision, backbone.image, "image")
+        _check_depth(text, backbone.text, "text")
         self.backbone, self.clip = backbone, backbone.model
         self.precision, self.device = backbone.precision, backbone.device
         self.prompt_learner = prompt_learner
@@ -253,6 +256,19 @@ def _tokenize(
             "template", f'is "{template}", which runs into the class name: put a space before it.'
         )
     return move_classnames(tokenized, names, position, tokenizer)
+
+
+def _check_depth(
+    prompts: Sequence[Tensor | None], tower: TextTower | ImageTower, name: str
+) -> None:
+    """Refuse prompts for layers that a tower does not have: nothing would train them."""
+    layers = len(tower.blocks)
+    if len(prompts) > layers:
+        raise ArgumentError(
+            "prompt_learner",
+            f"has prompts for {len(prompts)} layers of the {name} tower, which has {layers}: give "
+            f"at most {layers}.",
+        )
 
 
 def _count_tokens(prompts: Sequence[Tensor | None], classes: int) -> int:

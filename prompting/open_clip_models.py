@@ -72,7 +72,7 @@ def check(name: str, dtype: torch.dtype, architecture: Architecture) -> None:
     if dtype != torch.float32:
         raise ValueError(
             f'Backbone "{name}" is one of open_clip, whose weights stay in fp32: choose precision '
-            "fp32 or amp."
+            "fp32, tf32 or amp."
         )
     if architecture.head_widths != HEAD_WIDTHS:
         raise ArgumentError(

@@ -7,6 +7,7 @@ for prediction in predict(model, image_files(["photos"])):
 
 import glob
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -42,6 +43,11 @@ class Prediction:
     probs: tuple[float, ...] = ()
     error: str = ""
 
+    @property
+    def filename(self) -> str:
+        """The path as text that can be written; bytes that are no UTF-8 as "\\xe9"."""
+        return os.fsencode(self.path).decode(errors="backslashreplace")
+
 
 def zero_shot(
     backbone: Backbone, classnames: Sequence[str], template: str = DEFAULT_TEMPLATE
@@ -56,15 +62,23 @@ def read_classes(path: Path) -> list[str]:
     """Return the class names in a file, one per line.
 
     Raises:
-        ValueError: there is none, or one twice.
+        ValueError: there is none, or one twice; the file is not in UTF-8.
     """
-    lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
-    names = [line for line in lines if line]
-    twice = sorted({name for name in names if names.count(name) > 1})
+    names = _lines(path)
+    twice = sorted(name for name, count in Counter(names).items() if count > 1)
     if not names or twice:
         what = f"{', '.join(twice)} twice" if twice else "no class name"
         raise ValueError(f"{path} has {what}: give one class per line, each once.")
     return names
+
+
+def _lines(path: Path) -> list[str]:
+    """Return the lines of a text in UTF-8, with or without a byte order mark, but empty ones."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not in UTF-8 ({error.reason}): save it in UTF-8.") from error
+    return [line.strip() for line in lines if line.strip()]
 
 
 def image_files(sources: Iterable[Path | str]) -> list[Path]:
@@ -76,6 +90,7 @@ def image_files(sources: Iterable[Path | str]) -> list[Path]:
 
     Raises:
         FileNotFoundError: a source that is not there, or no image in all of them.
+        ValueError: a list that is not in UTF-8.
     """
     sources = list(sources)
     found = [path for source in sources for path in _files(source)]
@@ -88,8 +103,7 @@ def image_files(sources: Iterable[Path | str]) -> list[Path]:
 def _files(source: Path | str) -> list[Path]:
     path = Path(source).expanduser()
     if path.suffix.lower() == LIST and path.is_file():
-        lines = path.read_text(encoding="utf-8").splitlines()
-        return [Path(line.strip()).expanduser() for line in lines if line.strip()]
+        return [Path(line).expanduser() for line in _lines(path)]
     if path.is_file():
         return [path]
     matches = [path] if path.is_dir() else sorted(map(Path, glob.glob(str(path), recursive=True)))
@@ -101,11 +115,11 @@ def _files(source: Path | str) -> list[Path]:
 def _images(match: Path) -> list[Path]:
     """Return a file, if it is an image by its name, or the images of a folder at any depth."""
     below = sorted(match.rglob("*")) if match.is_dir() else [match]
-    return [path for path in below if _is_image(path.relative_to(match.parent)) and path.is_file()]
+    return [path for path in below if _is_image(path, match) and path.is_file()]
 
 
-def _is_image(path: Path) -> bool:
-    hidden = any(part.startswith(".") for part in path.parts[1:])
+def _is_image(path: Path, root: Path) -> bool:
+    hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
     return path.suffix.lower() in SUFFIXES and not hidden
 
 
@@ -138,6 +152,8 @@ def _reader(backbone: Backbone):
         try:
             with Image.open(path) as image:
                 return backbone.preprocess(image)
+        except (MemoryError, torch.cuda.OutOfMemoryError):
+            raise
         except Exception as error:  # decoding fails in many ways, all of them the file's
             return " ".join(str(error).split()) or type(error).__name__
 

@@ -44,7 +44,27 @@ def image_transform(
 
         transform = open_clip_transform(resolution, is_train=False, **asdict(settings))
     # First of all, as in an evaluation: a palette's numbers cannot be resized.
-    return lambda image: transform(image.convert("RGB"))
+    return lambda image: transform(to_rgb(image))
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Return an image as RGB, as an evaluation reads it (`dassl.utils.read_image`).
+
+    Grey images of 16 bits, which Pillow would turn white, are scaled from 0..65535 to 0..255.
+
+    Raises:
+        ValueError: its pixels have no known range.
+    """
+    # PNG and PGM may say "I" for 16 bits.
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
+        levels = image.convert("I").convert("F")
+        image = levels.point(lambda level: level / 257 + 0.5).convert("L")  # which cuts, so rounds
+    elif image.mode in ("I", "F"):
+        raise ValueError(
+            f"Its pixels, of mode {image.mode}, have no known range: save it with 8 bits per "
+            "channel, or in 16-bit grey."
+        )
+    return image.convert("RGB")
 
 
 def describe_preprocessing(

@@ -11,7 +11,7 @@ there every text is of the full length, and only the last layer is saved.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from prompting.errors import ArgumentError, check_list
 from prompting.text_packing import Packing, pack
-from prompting.text_padding import Padding, pad
+from prompting.text_padding import Movable, Padding, pad
 from prompting.tokenizer import CLIP_TOKENIZER, Tokenizer
 from prompting.towers import text_tower
 from prompting.transformer import Project, project
@@ -28,7 +28,7 @@ POSITIONS = ("end", "middle", "front")
 
 
 @dataclass(frozen=True)
-class TokenizedPrompts:
+class TokenizedPrompts(Movable):
     """One tokenised text per class, cut behind the longest where the tower is causal.
 
     Attributes:
@@ -51,11 +51,6 @@ class TokenizedPrompts:
     def prefix(self) -> int:
         """P, how many leading tokens are the same for all; at least [SOS]."""
         return self.packing.prefix
-
-    def to(self, device: torch.device) -> "TokenizedPrompts":
-        """Return the same on another device."""
-        *tensors, slots = (getattr(self, field.name) for field in fields(self))
-        return TokenizedPrompts(*(part.to(device) for part in tensors), slots)
 
 
 def tokenize(

@@ -25,18 +25,19 @@ Letters: C classes, P prefix tokens, L tokens of the longest suffix, N of all su
 T prompt tokens, H sequences of P + N tokens, d width.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from prompting.text_padding import Movable
 from prompting.transformer import attend
 
 
 @dataclass(frozen=True)
-class Packing:
+class Packing(Movable):
     """Where the tokens of C prompts stand among P prefix and N suffix tokens.
 
     Attributes:
@@ -66,12 +67,6 @@ class Packing:
     source: Tensor
     replaced: Tensor
     in_order: bool
-
-    def to(self, device: torch.device) -> "Packing":
-        """Return the same on another device."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        moved = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in values.items()}
-        return Packing(**moved)
 
     def masks(self, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
         """Return prefix, suffix and end masks in a dtype, made at its first use."""
@@ -142,7 +137,7 @@ class Packing:
 
     def unpack(self, x: Tensor, into: "Packing") -> Tensor:
         """Return the same tokens x (H, P + N, d) in a packing with a shorter prefix."""
-        first = self.end + 1 - (self.column[self.end] + 1 - self.prefix)  # of each suffix
+        first = self.end - self.column[self.end] + self.prefix  # of each suffix
         index = torch.where(
             into.column < self.prefix,
             into.column,

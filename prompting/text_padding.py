@@ -8,16 +8,28 @@ count: there is nothing to pack. This has the answers of `text_packing.Packing` 
 Letters: C classes, L tokens of a text, T prompt tokens, H sequences of C L tokens, d width.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from prompting.transformer import attend
 
+Own = TypeVar("Own", bound="Movable")
+
+
+class Movable:
+    """A dataclass whose tensors, and what else can move, go from device to device."""
+
+    def to(self: Own, device: torch.device) -> Own:
+        """Return the same on another device."""
+        moved = {k: v.to(device) for k, v in vars(self).items() if hasattr(v, "to")}
+        return replace(self, **moved)
+
 
 @dataclass(frozen=True)
-class Padding:
+class Padding(Movable):
     """Where the tokens of C prompts stand among C L.
 
     Attributes:
@@ -33,11 +45,6 @@ class Padding:
     source: Tensor
     mask: Tensor | None
     prefix = 0  # how many tokens are computed once for all
-
-    def to(self, device: torch.device) -> "Padding":
-        """Return the same on another device."""
-        values = (getattr(self, field.name) for field in fields(self))
-        return Padding(*(None if v is None else v.to(device) for v in values))
 
     def attend(self, query: Tensor, key_value: Tensor, heads: int) -> Tensor:
         """Let the tokens of each prompt attend to each other: (H, C L, d).

@@ -45,6 +45,8 @@ def read_state(path: Path, check_archive: Callable[[Path], None]) -> dict[str, T
                 content = torch.jit.load(path, map_location="cpu").state_dict()
         else:
             content = torch.load(path, map_location="cpu", weights_only=True)
+    except (MemoryError, torch.cuda.OutOfMemoryError):
+        raise
     except Exception as error:  # unpickling fails in many ways, all of them the file's
         raise ValueError(
             f"{path} is no CLIP file that can be read safely: expected OpenAI's archive, a state "

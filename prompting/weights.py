@@ -59,7 +59,8 @@ def find_state(content: Any, source: str) -> dict[str, Tensor]:
                 "one you mean to a file of its own."
             )
         content = next(iter(inner.values()), None)
-    state = {str(key).replace("_orig_mod.", ""): v for key, v in (content or {}).items()}
+    content = content if isinstance(content, Mapping) else {}  # a tensor, a list
+    state = {str(key).replace("_orig_mod.", ""): v for key, v in content.items()}
     while len(first := {key.partition(".")[0] for key in state}) == 1 and not first & set(PARTS):
         if any("." not in key for key in state):
             break
@@ -136,9 +137,10 @@ def _check_layout(state: Mapping[str, Tensor], source: str) -> None:
     if wrapped is not None:
         prefix = wrapped.removesuffix("token_embedding.weight")
         others = [key for key in state if not key.startswith(prefix)]
+        beside = f"other weights next to it, such as {others[0]}" if others else "nothing else"
         raise ValueError(
-            f'{source} holds a CLIP under "{prefix}" and other weights next to it, such as '
-            f"{others[0]}: save the CLIP's state dict alone."
+            f'{source} holds a CLIP under "{prefix}" and {beside}: save the CLIP\'s state dict '
+            "alone."
         )
     shown = ", ".join(list(state)[:3]) or "no weights"
     raise ValueError(
@@ -169,5 +171,6 @@ def _check_shapes(weights: Mapping[str, Tensor], source: str, head_widths: tuple
         if width % head:
             raise ValueError(
                 f"{source} has a {tower} tower of width {width}, which heads of {head} do not "
-                "divide: pass MODEL.BACKBONE.HEAD_WIDTHS, for the text and the image tower."
+                "divide: give head_widths, of the text and the image tower, in a run "
+                f"MODEL.BACKBONE.HEAD_WIDTHS; for a model of open_clip {OPEN_CLIP}."
             )

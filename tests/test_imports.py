@@ -20,7 +20,13 @@ BELOW = {
     "train": {"experiment"},
     "predict": {"inference"},
 }
-LIBRARY = {"torch", "clip", "safetensors", "PIL"}  # all that prompting takes from others
+LIBRARY = {
+    "torch",
+    "clip",
+    "safetensors",
+    "PIL",
+    "filelock",
+}  # all that prompting takes from others
 EXTRAS = {"huggingface_hub", "onnxscript", "onnxruntime", "open_clip"}  # within functions alone
 SCHEDULER = {f"benchmark.{n}" for n in ("run", "scheduler", "slurm", "unit", "worker", "summary")}
 

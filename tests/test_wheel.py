@@ -50,4 +50,4 @@ def test_the_wheel_holds_the_library_and_asks_for_no_more(tmp_path):
     asked = [line.split()[1] for line in lines if line.startswith("Requires-Dist: ")
              and "extra ==" not in line]  # fmt: skip
     names = {re.match(r"[\w-]+", requirement)[0] for requirement in asked}
-    assert names == {"torch", "clip-anytorch", "safetensors", "setuptools"}
+    assert names == {"torch", "clip-anytorch", "safetensors", "filelock", "setuptools"}

@@ -111,7 +111,7 @@ def test_resnet_backbone(refused, tmp_path):
     torch.save(
         CLIP(64, 32, (1, 1, 1, 1), 64, None, 77, 49408, 64, 1, 1).state_dict(), tmp_path / "RN.pth"
     )
-    assert "ResNet image tower, and prompts need a transformer" in refused(
+    assert "is a ResNet; prompts need a plain transformer" in refused(
         backbone=str(tmp_path / "RN.pth")
     )
 

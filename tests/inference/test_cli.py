@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import runpy
+import shutil
 import signal
 import sys
 
@@ -76,6 +77,20 @@ def test_broken_files_are_skipped_counted_and_named(call, photos, tmp_path):
     assert second.startswith(f"skipped {tmp_path / 'broken.jpg'}: cannot identify image file")
     assert third.startswith(f"skipped {tmp_path / 'gone.jpg'}: [Errno 2] No such file")
     assert len(results.read_text().splitlines()) == 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file names are text here")
+@pytest.mark.parametrize("style", ["table", "csv", "json"])
+def test_a_name_that_is_no_utf_8_costs_no_prediction(call, photos, tmp_path, style):
+    odd = tmp_path / os.fsdecode(b"caf\xe9.jpg")
+    shutil.copy(photos[0], odd)
+    results, page = tmp_path / "results", tmp_path / "page.html"
+    words = ("--format", style, "--results-file", results, "--html", page)
+    status, _, _ = call(*words, sources=[odd, photos[1]])
+    assert status == 0 and str(photos[1]) in results.read_text(encoding="utf-8")
+    for path, quoted in ((results, style == "json"), (page, True)):
+        name = r"caf\\xe9.jpg" if quoted else r"caf\xe9.jpg"
+        assert name in path.read_text(encoding="utf-8")
 
 
 def test_classes_of_one_s_own_with_prompts_and_zero_shot(call, photos, tmp_path):

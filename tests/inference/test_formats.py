@@ -39,6 +39,12 @@ def test_the_table_is_for_the_eye():
     assert lines[2].split() == ["a/1.png", "cat", "0.1235"]
 
 
+def test_names_that_look_like_numbers_stay_as_they_are():
+    found = [Prediction(Path(name), (name,), (0.5,)) for name in ("1e5", "007", "2.50")]
+    lines = write(found, "table").decode().splitlines()[2:]
+    assert [line.split() for line in lines] == [[p.filename, *p.labels, "0.5000"] for p in found]
+
+
 @pytest.mark.parametrize("style", ["table", "csv", "json"])
 def test_nothing_read_is_an_empty_result(style):
     expected = {"table": "\n", "csv": "filename\n", "json": "[]\n"}[style]

@@ -80,6 +80,22 @@ def test_thumbnails_are_small(tmp_path, mode):
         assert image.size == (SIDE, SIDE // 2) and image.mode == "RGB"
 
 
+def thumbnail_of(image, path, **options):
+    image.save(path, **options)
+    return Image.open(io.BytesIO(base64.b64decode(thumbnail(path).partition(",")[2])))
+
+
+def test_thumbnails_show_what_the_model_sees(tmp_path):
+    """Neither turned by EXIF, which may be broken, nor white where grey has 16 bits."""
+    image = Image.new("RGB", (90, 60), "red")
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by 90 degrees
+    for content in (exif, b"Exif\0\0no Exif", b"Exif\0\0II*\0"):
+        assert thumbnail_of(image, tmp_path / "image.jpg", exif=content).size == (90, 60)
+    grey = thumbnail_of(Image.new("I;16", (8, 8), 32768), tmp_path / "grey.png")
+    assert abs(grey.getpixel((4, 4))[0] - 128) < 3
+
+
 @pytest.mark.skipif(not BROWSER, reason="no browser here")
 def test_it_sorts_and_filters_in_a_browser(page, tmp_path):
     probed = tmp_path / "probed.html"

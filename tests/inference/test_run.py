@@ -127,6 +127,11 @@ def test_results_belong_to_the_epoch_that_was_evaluated(run, tmp_path):
     assert load_run(tmp_path / "run").results == results
     first = load_run(tmp_path / "run", epoch=1)
     assert first.results is None and first.training["epochs"] == 1
+    file = tmp_path / "run" / "prompt_learner" / "model.pth.tar-1"
+    with pytest.raises(
+        ValueError, match="tar-1 is one checkpoint: give an epoch with a run's fold"
+    ):
+        load_run(file, epoch=2)
     assert first.training["options"]["RANK"] == 1 and first.training["shots"] == 2
 
 

@@ -30,10 +30,18 @@ def test_a_run_becomes_a_folder_with_its_figures(run, tmp_path, tiny_file, capsy
     images = torch.randn(2, 3, 32, 32)
     assert torch.equal(model(images), load_run(tmp_path / "base").model(images))
 
-    other = {**new, "backbone": {"name": "x", "sha256": "1" * 64}}
-    (tmp_path / "other.json").write_text(json.dumps(other))
-    assert main([str(tmp_path / "base"), "p", "--results", str(tmp_path / "other.json")]) == 2
-    assert "other.json has figures of MMLoP with the backbone 1111" in capsys.readouterr().err
+    other = tmp_path / "other.json"
+    call = [str(tmp_path / "base"), str(tmp_path / "again"), "--results", str(other)]
+    for change, differing in (
+        ({"backbone": {"name": "x", "sha256": "1" * 64}}, f"(backbone {'1' * 64} and not "),
+        ({"seed": 2}, "(seed 2 and not 1)"),
+        ({"trainer": "CoOp", "shots": 4}, "(trainer CoOp and not MMLoP, shots 4 and not 2)"),
+    ):
+        other.write_text(json.dumps({**new, **change}))
+        assert main(call) == 2
+        assert f"other.json has figures of other prompts {differing}" in capsys.readouterr().err
+    other.write_text(json.dumps({**new, "seed": -1, "shots": -1}))  # an evaluation without them
+    assert main(call) == 0
 
 
 def test_a_checkpoint_without_figures_and_the_hub(checkpoint, tmp_path, monkeypatch, capsys):
@@ -46,6 +54,27 @@ def test_a_checkpoint_without_figures_and_the_hub(checkpoint, tmp_path, monkeypa
     assert pushed == [(folder, "me/it", True)]
     assert capsys.readouterr().out.endswith(f"{folder}\naddress\n")
     assert "No figures" in (folder / CARD).read_text()
+
+
+def test_a_push_that_fails_leaves_the_folder_and_says_how_to_push_it(
+    checkpoint, tmp_path, monkeypatch, capsys
+):
+    def fail(*_):
+        raise ValueError("There is no network.")
+
+    checkpoint("MMLoP")
+    monkeypatch.setattr(inference.share, "push_to_hub", fail)
+    folder = tmp_path / "prompts"
+    call = [str(tmp_path / "run"), str(folder), "--push-to-hub", "me/it", "--private"]
+    assert main(call) == 2
+    later = f'push it later by prompting.push_to_hub("{folder}", "me/it", private=True).'
+    assert capsys.readouterr().err.endswith(f"no network; the folder is written, {later}\n")
+    load_prompts(folder, backbone=load_run(tmp_path / "run").model.backbone)
+
+
+def test_debug_shows_the_traceback(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        main([str(tmp_path), str(tmp_path / "out"), "--debug"])
 
 
 @pytest.mark.parametrize("epoch", [(), ("--load-epoch", "7")])

@@ -61,7 +61,8 @@ def test_unknown_weights_are_warned_about_unless_it_is_said(tmp_path, monkeypatc
     path = tmp_path / "weights.pth"
     torch.save(build_clip(layers=1).state_dict(), path)
     load_backbone(str(path))
-    assert "is no file that OpenAI published" in caplog.text and "gelu: set MODEL" in caplog.text
+    assert "is no file that OpenAI published" in caplog.text and "in a run MODEL" in caplog.text
+    assert 'name the architecture, "open_clip:ARCHITECTURE/FILE", or give act' in caplog.text
     assert "quick_gelu with heads 64 (text) and 64 (image) wide is assumed" in caplog.text
     caplog.clear()
     with caplog.at_level(logging.WARNING):

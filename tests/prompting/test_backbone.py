@@ -3,7 +3,9 @@ import os
 import pickle
 import random
 import re
+import time
 import urllib.error
+from concurrent.futures import ThreadPoolExecutor
 
 import clip
 import numpy as np
@@ -12,6 +14,7 @@ import torch
 from clip.model import CLIP
 from safetensors.torch import save_file
 
+import prompting.backbone
 from prompting import load_backbone, require_transformer
 from prompting.backbone import DEMO_FILE, OPENAI_URLS
 
@@ -87,11 +90,13 @@ def test_openai_names_are_downloaded_by_openai_s_package(tiny_clip, tmp_path, mo
         torch.save(tiny_clip.state_dict(), tmp_path / "weights.pth")
         return str(tmp_path / "weights.pth")
 
+    assert str(prompting.backbone.CACHE) == os.path.expanduser("~/.cache/clip")
+    monkeypatch.setattr("prompting.backbone.CACHE", tmp_path / "cache")
     monkeypatch.setattr(clip.clip, "_download", download)
     assert load_backbone("ViT-B/16").name == "ViT-B/16"
     [(url, root)] = asked
     assert url.endswith("/ViT-B-16.pt")
-    assert root == os.path.expanduser("~/.cache/clip")
+    assert root == str(tmp_path / "cache")
 
 
 def test_a_clip_that_builds_prompts_in_is_asked_for_none(tiny_clip, tmp_path, monkeypatch):
@@ -117,10 +122,31 @@ def test_loading_leaves_the_random_state_alone(tiny_clip, tmp_path):
     assert before[1:] == (random.getstate(), np.random.get_state()[1].tolist())
 
 
-def test_a_download_without_network_says_what_to_do(monkeypatch):
-    def download(url, root):
-        raise urllib.error.URLError("no route to host")
+def test_one_process_downloads_and_others_wait(tmp_path, monkeypatch):
+    at_work, most = [], []
 
+    def download(url, root):
+        at_work.append(url)
+        time.sleep(0.1)
+        most.append(len(at_work))
+        at_work.pop()
+        return url
+
+    monkeypatch.setattr("prompting.backbone.CACHE", tmp_path)
+    monkeypatch.setattr(clip.clip, "_download", download)
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(prompting.backbone._download, ["ViT-B/16"] * 3))
+    assert most == [1, 1, 1]
+
+
+@pytest.mark.parametrize("error", [urllib.error.URLError("no route"), RuntimeError("checksum")])
+def test_a_download_that_fails_says_what_to_do(tmp_path, monkeypatch, error):
+    """Without a network, or cut short."""
+
+    def download(url, root):
+        raise error
+
+    monkeypatch.setattr("prompting.backbone.CACHE", tmp_path)
     monkeypatch.setattr(clip.clip, "_download", download)
     with pytest.raises(ValueError, match="could not be downloaded .*pass the file's path"):
         load_backbone("ViT-B/16")
@@ -163,7 +189,7 @@ def test_resnet_is_refused_for_prompts(tmp_path):
     resnet = CLIP(64, 32, (1, 1, 1, 1), 64, None, 77, 49408, 64, 1, 1)
     torch.save(resnet.state_dict(), tmp_path / "RN.pth")
     backbone = load_backbone(str(tmp_path / "RN.pth"))
-    with pytest.raises(ValueError, match="ResNet image tower, and prompts need a transformer"):
+    with pytest.raises(ValueError, match="is a ResNet; prompts need a plain transformer"):
         require_transformer(backbone)
 
 

@@ -26,8 +26,8 @@ SCRIPT = next(b for b in blocks("docs/predict.md", "python") if "InferenceSessio
 
 @pytest.fixture(scope="module")
 def shallow():
-    """Two layers: what takes time here is the tracing."""
-    return Backbone(build_clip(layers=2), "tiny", "0" * 64, "fp32", torch.device("cpu"))
+    """Three layers: what takes time here is the tracing."""
+    return Backbone(build_clip(layers=3), "tiny", "0" * 64, "fp32", torch.device("cpu"))
 
 
 @pytest.fixture(scope="module")

@@ -92,11 +92,33 @@ def test_the_backbone_is_loaded_by_its_name_and_its_path_is_not_told(tiny_file, 
     assert json.loads((folder / CONFIG).read_text())["backbone"]["name"] == "tiny.pth"
     with pytest.raises(ValueError, match='"tiny.pth" is neither a file nor a known name'):
         load_prompts(folder)
-    found, _ = load_prompts(folder, backbone=tiny_file)
-    assert found.precision == "bf16"  # the training's
+    found, _ = load_prompts(folder, backbone=tiny_file, precision="bf16")
+    assert found.precision == "bf16"
     assert torch.equal(found(IMAGES), logits(model))
-    found, _ = load_prompts(folder, backbone=tiny_file, precision="fp32")
-    assert found.precision == "fp32"
+
+
+def test_precision_is_the_training_s_on_a_gpu_and_fp32_on_a_cpu(tiny_file, tmp_path, monkeypatch):
+    """What `auto` was on the GPU of the training is nothing that a CPU is to imitate."""
+    folder = save_prompts(low_rank(prompting.load_backbone(tiny_file, "amp")), tmp_path / "prompts")
+    assert load_prompts(folder, backbone=tiny_file)[0].precision == "fp32"
+    load, asked = prompting.hub.load_backbone, []
+
+    def on_a_gpu(name, precision, device, **said):
+        asked.append((precision, device))
+        return load(name, precision, "cpu", **said)
+
+    monkeypatch.setattr(prompting.hub, "load_backbone", on_a_gpu)
+    load_prompts(folder, backbone=tiny_file, device="cuda")
+    assert asked == [("amp", "cuda")]
+
+
+@pytest.mark.parametrize("said", [{"activation": "gelu"}, {"head_widths": (32, 96)}])
+def test_what_a_file_cannot_say_is_in_the_folder(tiny_file, tmp_path, said):
+    backbone = prompting.load_backbone(tiny_file, **said)
+    model = low_rank(backbone)
+    folder = save_prompts(model, tmp_path / "prompts")
+    found, _ = load_prompts(folder, backbone=tiny_file)
+    assert torch.equal(found(IMAGES), logits(model))
 
 
 def test_the_path_of_a_file_for_open_clip_is_not_told_either(tiny_backbone, tmp_path):
@@ -169,6 +191,15 @@ def test_a_file_that_is_missing(saved, tiny_backbone, name):
         load_prompts(given, backbone=tiny_backbone)
 
 
+def test_memory_that_is_used_up_is_not_the_folder_s_fault(saved, tiny_backbone, monkeypatch):
+    def used_up(*_):
+        raise torch.cuda.OutOfMemoryError("no more")
+
+    monkeypatch.setattr(prompting.hub, "build", used_up)
+    with pytest.raises(torch.cuda.OutOfMemoryError, match="no more"):
+        load_prompts(saved, backbone=tiny_backbone)
+
+
 def test_another_backbone_is_refused(saved, tiny_file):
     with pytest.raises(ValueError, match='for backbone "tiny", and these weights are another'):
         load_prompts(saved, backbone=tiny_file)
@@ -221,9 +252,7 @@ def test_a_learner_of_one_s_own_cannot_be_saved(tiny_backbone, tmp_path):
 
 def test_without_the_hub_s_client_the_hub_is_one_sentence(saved, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "huggingface_hub", None)
-    prompting.hub._on_hub.cache_clear()
     with pytest.raises(ValueError, match=r"no folder user/name, .*: it takes pip install hugging"):
         load_prompts("user/name")
     with pytest.raises(ValueError, match=r"was not put on the Hub as user/name: it takes pip inst"):
         push_to_hub(saved, "user/name")
-    prompting.hub._on_hub.cache_clear()

@@ -2,7 +2,7 @@ import pytest
 import torch
 from clip.model import CLIP
 
-from prompting import encode_image
+from prompting import ArgumentError, encode_image
 from prompting.image_encoder import embed_image
 
 
@@ -62,6 +62,9 @@ def test_a_resnet_tower_is_clip_alone():
     images = torch.randn(2, 3, 32, 32)
     assert embed_image(model, images) is images
     torch.testing.assert_close(encode_image(model, images), model.encode_image(images))
+    for argument, layers in (("prompts", torch.zeros(2, 4, 64)), ("adapters", [lambda x: x])):
+        with pytest.raises(ArgumentError, match=f"^{argument} are for .* this image tower is no"):
+            encode_image(model, images, **{argument: layers})
 
 
 def test_an_adapter_sees_the_normalised_input_of_its_layer(tiny_clip):

@@ -7,6 +7,7 @@ from prompting import (
     Backbone,
     Context,
     FullRankPrompts,
+    InitialPrompts,
     NoPrompts,
     PromptedCLIP,
     encode_text,
@@ -111,10 +112,18 @@ def test_resnet_takes_no_prompts(tiny_clip, tiny_backbone):
 
     resnet = CLIP(32, 32, (1, 1, 1, 1), 64, None, 77, 49408, 64, 1, 1).eval()
     backbone = Backbone(resnet, "RN", "", "fp32", torch.device("cpu"))
-    with pytest.raises(ValueError, match="ResNet image tower"):
+    with pytest.raises(ValueError, match="is a ResNet; prompts need"):
         PromptedCLIP(backbone, learner_for(tiny_backbone), NAMES, "a photo of a {}.")
     logits = PromptedCLIP(backbone, NoPrompts(), NAMES, "a {}.")(torch.randn(2, 3, 32, 32))
     assert logits.shape == (2, 3)
+
+
+@pytest.mark.parametrize(("depths", "tower"), [((5, 2), "text"), ((2, 5), "image")])
+def test_prompts_are_not_deeper_than_their_tower(tiny_backbone, depths, tower):
+    sizes = zip(depths, (128, 192), strict=True)
+    learner = FullRankPrompts(InitialPrompts(*(torch.zeros(d, 4, w) for d, w in sizes)))
+    with pytest.raises(ArgumentError, match=f"for 5 layers of the {tower} tower, which has 4"):
+        PromptedCLIP(tiny_backbone, learner, NAMES, "a photo of a {}.")
 
 
 def context(tokens, classes=None):

@@ -177,7 +177,9 @@ def test_weights_that_do_not_fit(load, state):
 
 
 def test_what_is_not_for_them(load):
-    with pytest.raises(ValueError, match="weights stay in fp32: choose precision fp32 or amp"):
+    with pytest.raises(
+        ValueError, match="weights stay in fp32: choose precision fp32, tf32 or amp"
+    ):
         load("tiny-gelu", precision="bf16")
     with pytest.raises(ValueError, match="head_widths is .64, 80.: the architecture of .* says"):
         load("tiny-gelu", head_widths=(64, 80))

@@ -1,6 +1,7 @@
 """Which files are meant, and what the model says of each."""
 
 import re
+from pathlib import Path
 
 import clip
 import numpy as np
@@ -27,6 +28,8 @@ def photos(tmp_path, monkeypatch):
     for number, name in enumerate(("b.png", "a.jpg", "deep/c.PNG", ".hidden/d.png", ".e.png")):
         draw(tmp_path / "photos" / name, number)
     (tmp_path / "photos" / "notes.txt").write_text("no image")
+    draw(tmp_path / ".cache" / "thumbnail.png")
+    draw(tmp_path / "._a.jpg")
     (tmp_path / "list.txt").write_text("photos/b.png\n\nphotos/deep/c.PNG\n")
     return tmp_path / "photos"
 
@@ -34,6 +37,8 @@ def photos(tmp_path, monkeypatch):
 SOURCES = {
     "a file": (["photos/b.png"], ["photos/b.png"]),
     "a folder": (["photos"], ["photos/a.jpg", "photos/b.png", "photos/deep/c.PNG"]),
+    "the current folder": (["."], ["photos/a.jpg", "photos/b.png", "photos/deep/c.PNG"]),
+    "hidden, from its own folder": (["photos/.hidden"], ["photos/.hidden/d.png"]),
     "a pattern": (["photos/*"], ["photos/a.jpg", "photos/b.png", "photos/deep/c.PNG"]),
     "a pattern of files": (["photos/?.*"], ["photos/a.jpg", "photos/b.png"]),
     "a pattern at any depth": (["**/*.PNG"], ["photos/deep/c.PNG"]),
@@ -110,6 +115,15 @@ def test_broken_files_cost_only_their_own_prediction(tiny_backbone, photos):
         assert all(bool(p.labels) != bool(p.error) for p in found)
 
 
+def test_memory_that_is_used_up_is_no_broken_file(tiny_backbone, photos, monkeypatch):
+    def used_up(self, image):
+        raise MemoryError("no more")
+
+    monkeypatch.setattr(type(tiny_backbone), "preprocess", used_up)
+    with pytest.raises(MemoryError, match="no more"):
+        list(predict(low_rank(tiny_backbone), ["photos/a.jpg"]))
+
+
 @pytest.mark.parametrize("mode", ["L", "P", "RGBA", "LA", "CMYK"])
 def test_any_kind_of_image_is_read_as_the_evaluation_reads_it(tiny_backbone, tmp_path, mode):
     from dassl.utils import read_image
@@ -154,6 +168,18 @@ def test_class_names_of_a_file(tmp_path):
     path.write_text("\n")
     with pytest.raises(ValueError, match="names.txt has no class name"):
         read_classes(path)
+
+
+def test_lists_are_in_utf_8(tmp_path):
+    """With or without the byte order mark that Windows puts in front."""
+    path = tmp_path / "list.txt"
+    path.write_text("café.jpg\nb.jpg\n", encoding="utf-8-sig")
+    assert read_classes(path) == ["café.jpg", "b.jpg"]
+    assert image_files([path]) == [Path("café.jpg"), Path("b.jpg")]
+    path.write_text("café.jpg\n", encoding="latin-1")
+    for read in (read_classes, lambda path: image_files([path])):
+        with pytest.raises(ValueError, match=r"list.txt is not in UTF-8 \(.*: save it in UTF-8"):
+            read(path)
 
 
 def test_too_long_a_class_name(tiny_backbone):

@@ -2,10 +2,11 @@ import numpy as np
 import pytest
 import torch
 from dassl.data.transforms import build_transform
+from dassl.utils import read_image
 from PIL import Image
 
 from experiment import cli
-from prompting.preprocess import ImageSettings, image_transform
+from prompting.preprocess import ImageSettings, image_transform, to_rgb
 
 
 def test_preprocessing_is_that_of_the_evaluation():
@@ -21,6 +22,31 @@ def test_preprocessing_is_that_of_the_evaluation():
 def test_grey_images_and_palettes_become_rgb():
     assert image_transform(32)(Image.new("L", (40, 50), 128)).shape == (3, 32, 32)
     assert image_transform(32)(Image.new("P", (40, 50))).shape == (3, 32, 32)
+
+
+@pytest.mark.parametrize("name", ["grey.png", "grey.tif", "big-endian.tif", "grey.pgm"])
+def test_grey_of_16_bits_is_scaled_as_in_the_evaluation(tmp_path, name):
+    """Every level, and not cut at 255."""
+    levels = np.arange(65536, dtype=np.uint16).reshape(256, 256)
+    image = Image.fromarray(levels)
+    if name.startswith("big"):
+        image = Image.frombytes("I;16B", (256, 256), levels.astype(">u2").tobytes())
+    image.save(tmp_path / name)
+    with Image.open(tmp_path / name) as image:
+        found = np.asarray(to_rgb(image))
+    assert np.array_equal(found, np.asarray(read_image(tmp_path / name)))
+    assert len(np.unique(found)) == 256
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int32])
+def test_pixels_of_no_known_range_are_refused_as_in_the_evaluation(tmp_path, dtype):
+    Image.fromarray(np.ones((8, 8), dtype)).save(tmp_path / "image.tif")
+    with pytest.raises(OSError, match="have no known range"):
+        read_image(tmp_path / "image.tif")
+    with Image.open(tmp_path / "image.tif") as image, pytest.raises(
+        ValueError, match="pixels, of mode [FI], have no known range: save it with 8 bits"
+    ):  # fmt: skip
+        image_transform(8)(image)
 
 
 def test_a_backbone_brings_its_preprocessing(tiny_backbone):

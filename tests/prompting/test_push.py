@@ -31,6 +31,7 @@ def saved(tiny_backbone, tmp_path):
 
 
 def test_what_is_pushed_is_what_a_colleague_loads(server, saved, tiny_backbone):
+    (saved / "notes.txt").write_text("mine alone")
     address = push_to_hub(saved, "me/prompts", private=True)
     assert address.startswith(f"{server.address}/me/prompts/")
     assert server.private is True

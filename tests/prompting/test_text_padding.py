@@ -50,6 +50,18 @@ def test_padding_changes_nothing_in_a_causal_tower(tiny_clip, assert_exact, kind
         assert_exact(a, b)
 
 
+@pytest.mark.parametrize("tokenizer", [Tokenizer(), Padded(30)])
+def test_all_of_it_moves_to_a_device(tiny_clip, tokenizer):
+    tokenized = tokenize(TEXTS, 2, tokenizer)
+    encode_text(tiny_clip, tokenized, SHAPES["per class"]())  # keeps masks, which stay
+    moved = tokenized.to(torch.device("meta"))
+    for part, before in ((moved, tokenized), (moved.packing, tokenized.packing)):
+        assert type(part) is type(before)
+        tensors = [value for value in vars(part).values() if isinstance(value, torch.Tensor)]
+        assert tensors and all(value.is_meta for value in tensors)
+    assert moved.slots == 2 and moved.prefix == tokenized.prefix
+
+
 def test_without_prompts_it_is_clip(tiny_clip):
     found = encode_texts(tiny_clip, TEXTS, chunk=2, tokenizer=Padded(30))
     torch.testing.assert_close(found, encode_texts(tiny_clip, TEXTS), rtol=0, atol=1e-5)

@@ -128,7 +128,11 @@ REFUSED = {
                   "has positions for 12 patches, which are no square"),
     "a projection transposed": (changed("text_projection", lambda w: w.T), "do not fit"),
     "a layer that lacks": (lambda s: without(s, "transformer.resblocks.1."), "do not fit"),
+    "all under transformer": (lambda s: prefixed("transformer.", s),
+                              'holds a CLIP under "transformer." and nothing else: save the CLIP'),
     "nothing": (lambda s: {}, "holds no CLIP of OpenAI's architecture: .*found no weights"),
+    "a tensor": (lambda s: s[WEIGHT], "holds no CLIP of OpenAI's .*found no weights"),
+    "a list": (lambda s: [s[WEIGHT]], "holds no CLIP of OpenAI's .*found no weights"),
 }  # fmt: skip
 
 
@@ -155,6 +159,15 @@ def test_a_resnet_has_heads_of_64(load):
     state = CLIP(64, 32, (1, 1, 1, 1), 64, None, 77, 49408, 64, 1, 1).state_dict()
     with pytest.raises(ValueError, match="has a ResNet image tower: its heads are 64 wide"):
         load(state, head_widths=(64, 32))
+
+
+def test_memory_that_is_used_up_is_not_the_file_s_fault(state, load, monkeypatch):
+    def used_up(*_, **__):
+        raise MemoryError("no more")
+
+    monkeypatch.setattr(torch, "load", used_up)
+    with pytest.raises(MemoryError, match="no more"):
+        load(state)
 
 
 def test_what_stands_for_a_file(tmp_path):

@@ -108,7 +108,7 @@ def test_convolutional_towers_take_text_prompts_alone(build, method, kind):
     if method in (*IN_THE_TEXT, *ON_FEATURES):
         assert build(method, kind).trainable_parameters
         return
-    with pytest.raises(ValueError, match="image tower, and prompts need a transformer"):
+    with pytest.raises(ValueError, match="prompts need a plain transformer"):
         build(method, kind)
 
 
