@@ -2,7 +2,7 @@
 
 import io
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
@@ -11,6 +11,7 @@ import matplotlib
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
 
@@ -85,6 +86,11 @@ def looks() -> Iterator[dict]:
         yield {"color": colour, "marker": marker}
 
 
+def looks_of(labels: Iterable[str]) -> dict[str, dict]:
+    """Return the look of each label, the same wherever in a drawing it stands."""
+    return dict(zip(dict.fromkeys(labels), looks(), strict=False))
+
+
 def panels(count: int, width: float, height: float, columns: int) -> tuple[Drawing, list[Axes]]:
     """Return a drawing with so many panels, each of a size in inches."""
     columns = min(count, columns)
@@ -97,7 +103,10 @@ def panels(count: int, width: float, height: float, columns: int) -> tuple[Drawi
     return drawing, axes[:count]
 
 
-def legend(drawing: Drawing, axes: Axes, columns: int) -> None:
-    """Put the legend below the axes, where it hides no line."""
-    handles, labels = axes.get_legend_handles_labels()
-    drawing.legend(handles, labels, loc="outside lower center", ncols=columns)
+def legend(drawing: Drawing, columns: int) -> None:
+    """Put the legend of all axes below them, where it hides no line, with each label once."""
+    found: dict[str, Artist] = {}
+    for axes in drawing.axes:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            found.setdefault(label, handle)
+    drawing.legend(list(found.values()), list(found), loc="outside lower center", ncols=columns)

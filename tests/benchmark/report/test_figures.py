@@ -113,6 +113,20 @@ def test_published_points_stand_next_to_ours(found, tmp_path):
         assert f">{name}<" in curves.svg
 
 
+def test_the_legend_names_what_any_panel_shows(found):
+    """Panels have other rows in another order; the look of a row is the same in all."""
+    group = {}
+    for name, rows in (("base2new", "CoOp,MMLoP"), ("few_shot", "TipAdapterF,MMLoP,CoOp")):
+        group[name] = found(name, lambda run: 60.0, rows.split(","))
+        group[name].parameters.update(CoOp=8_192, MMLoP=11_556, TipAdapterF=1_000_000)
+    drawing, *_ = figures.trade_off(["trainable parameters"], group)
+    shown = [zip(*axes.get_legend_handles_labels(), strict=True) for axes in drawing.axes]
+    first, second = ({label: points[0].get_color() for points, label in each} for each in shown)
+    assert len(first) == 2 and second == first | {"TipAdapterF": canvas.COLOURS[2]}
+    legend = [text.get_text() for text in drawing.legends[0].texts]
+    assert sorted(legend) == ["CoOp", "MMLoP", "TipAdapterF"]
+
+
 def test_seconds_and_memory_are_those_of_trainings_that_had_a_process_each(tmp_path, result):
     protocol = select(load("few_shot", demo=True), seeds=[1, 2, 3], shots=[8, 16])
     for run in expand(protocol):
