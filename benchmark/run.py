@@ -278,18 +278,15 @@ def chosen_gpus(asked: Sequence[str] | None) -> list[str]:
     """Return the GPUs asked for, or all; numbers count within CUDA_VISIBLE_DEVICES, if it is set.
 
     Raises:
-        ValueError: a number beyond those.
+        ValueError: a number beyond those that are visible.
     """
     given = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if given is None:
-        return list(asked or map(str, range(torch.cuda.device_count())))
-    visible = comma(given)
-    beyond = [number for number in asked or () if int(number) >= len(visible)]
-    if beyond:
-        raise ValueError(
-            f"--gpus {beyond[0]}: CUDA_VISIBLE_DEVICES is {given}, so numbers go from 0 to "
-            f"{len(visible) - 1}."
-        )
+    visible = list(map(str, range(torch.cuda.device_count()))) if given is None else comma(given)
+    for number in asked or ():
+        if not number.isdecimal() or int(number) >= len(visible):
+            raise ValueError(
+                f"--gpus {number}: {len(visible)} GPUs are visible here, numbered from 0."
+            )
     return [visible[int(number)] for number in asked] if asked else visible
 
 

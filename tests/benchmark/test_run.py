@@ -99,10 +99,14 @@ def test_only_what_failed_is_retried(tmp_path):
 def test_gpus_count_within_the_visible_ones(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
     assert run.chosen_gpus(["1"]) == ["5"]
-    with pytest.raises(ValueError, match="--gpus 2: CUDA_VISIBLE_DEVICES is 2,5, so numbers go"):
-        run.chosen_gpus(["2"])
+    for wrong in ("2", "a"):
+        with pytest.raises(ValueError, match=f"--gpus {wrong}: 2 GPUs are visible here, numbered"):
+            run.chosen_gpus(["0", wrong])
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    monkeypatch.setattr(run.torch.cuda, "device_count", lambda: 4)
     assert run.chosen_gpus(["3", "1"]) == ["3", "1"]
+    with pytest.raises(ValueError, match="--gpus 4: 4 GPUs are visible here, numbered from 0."):
+        run.chosen_gpus(["4"])
 
 
 def test_visible_gpus_are_those_given(monkeypatch):

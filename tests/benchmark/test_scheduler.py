@@ -171,7 +171,7 @@ def test_every_process_sees_its_gpu_alone_before_it_asks_for_any(words, tmp_path
     (tmp_path / "sitecustomize.py").write_text(SPY)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), *sys.path]))
     monkeypatch.setenv("SPY", str(tmp_path / "seen"))
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3,4,5")
     scheduler = start(words("--gpus", "3,5"))
     assert scheduler.wait(timeout=120) == 0, scheduler.stderr.read()
     assert sorted((tmp_path / "seen").read_text().split()) == ["3", "5"]
