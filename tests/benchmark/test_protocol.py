@@ -239,6 +239,9 @@ def test_what_a_protocol_does_not_have_is_refused(name, asked, message):
         (("seeds: [1, 2]\n", ""), "lacks the key 'seeds'"),
         (("[caltech101]", "[caltech]"), "there is no configs/datasets/caltech.yaml"),
         (("config:", "options: {OPTIM.LR: }\nconfig:"), "OPTIM.LR has no value"),
+        (("shots: [2]", "shots: 16"), "shots is 16: expected a list, such as .16."),
+        (("datasets: [caltech101]", "datasets: dtd"), "datasets is dtd: expected a list"),
+        (("shots: [2]", "shots: [2, 4]"), "only few_shot tables have several numbers"),
     ],
 )
 def test_a_wrong_protocol_says_what_is_wrong(tiny_protocol, change, message):
