@@ -130,7 +130,13 @@ def processes(monkeypatch):
             self.output = Path(words["--output"])
 
         def wait(self, limit=None):
-            return self.do(self.output) if limit else -9
+            self.returncode = None
+            if limit:
+                self.returncode = self.do(self.output)
+            return self.returncode
+
+        def poll(self):
+            return self.returncode
 
     monkeypatch.setattr(gpu.subprocess, "Popen", Process)
     monkeypatch.setattr(gpu, "commit", lambda: None)
@@ -168,6 +174,18 @@ def test_the_lines_the_file_and_the_exit_status(processes, monkeypatch, tmp_path
     with pytest.raises(SystemExit) as end:
         gpu.main([*words, "--sections", "passes"])
     assert end.value.code == 0
+
+
+def test_ctrl_c_ends_the_section_that_runs(processes, monkeypatch):
+    def interrupted(output):
+        raise KeyboardInterrupt
+
+    killed = []
+    monkeypatch.setattr(gpu.os, "killpg", lambda *arguments: killed.append(arguments))
+    processes.update(runs=interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        gpu.call_section("runs", "cpu")
+    assert killed == [(0, signal.SIGKILL)]
 
 
 def test_without_a_gpu_it_says_so(capsys):
