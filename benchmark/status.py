@@ -124,9 +124,10 @@ def _holder(lock: Path) -> str:
 
 
 def _seconds(results: Path) -> float:
-    """Return the seconds of a run; those of seeds stepped together are shared."""
+    """Return the seconds of a run; seeds stepped together share those of their training."""
     record = json.loads(results.read_text(encoding="utf-8"))
-    return sum(record["seconds"].values()) / len(record.get("together", [1]))
+    seconds, seeds = record["seconds"], record.get("together", [1])
+    return seconds["training"] / len(seeds) + seconds["evaluation"]
 
 
 def summarize(states: dict[str, State]) -> dict:

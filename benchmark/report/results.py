@@ -52,7 +52,9 @@ class Result:
 
     @property
     def seconds(self) -> float:
-        return sum(self.data["seconds"].values())
+        """Return what it took; seeds stepped together share the seconds of their training."""
+        seconds, seeds = self.data["seconds"], self.data.get("together", [1])
+        return seconds["training"] / len(seeds) + seconds["evaluation"]
 
     @property
     def of_runner(self) -> bool:

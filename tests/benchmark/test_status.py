@@ -38,9 +38,10 @@ def output(tmp_path) -> Path:
     return tmp_path
 
 
-def finish(folder: Path, **seconds: float) -> None:
+def finish(folder: Path, training: float = 0.0, evaluation: float = 0.0, **more) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "results.json").write_text(json.dumps({"seconds": seconds}))
+    content = {"seconds": {"training": training, "evaluation": evaluation}, **more}
+    (folder / "results.json").write_text(json.dumps(content))
 
 
 def kinds(output: Path) -> dict[str, str]:
@@ -64,6 +65,11 @@ def test_it_counts_and_says_who_is_at_work_and_what_failed(output, capsys):
     # 50 seconds for 100 steps with all that belongs to them; 200 steps and 37.5 % are left.
     assert found["seconds_per_training"] == 40
     assert found["seconds_left"] == pytest.approx(50 * 2.375)
+
+
+def test_seeds_stepped_together_share_the_seconds_of_their_training(output):
+    finish(output / "base/seed1/train", training=90.0, evaluation=10.0, together=[1, 2, 3])
+    assert status.survey(output)["base/seed1/train"].seconds == 40
 
 
 def test_as_json_it_says_the_same(output, capsys):
