@@ -6,6 +6,7 @@ root "demo" the data sets are the demo world and its variants, and the settings 
 `benchmark.plan` expands it into runs.
 """
 
+from argparse import ArgumentTypeError
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cache
@@ -42,6 +43,13 @@ def comma(text: str) -> list[str]:
 def numbers(text: str) -> list[int]:
     """Read a list of numbers."""
     return [int(part) for part in comma(text)]
+
+
+def positive(text: str) -> int:
+    """Read a number from 1."""
+    if int(text) < 1:
+        raise ArgumentTypeError(f"expected 1 or more, not {text}")
+    return int(text)
 
 
 @dataclass(frozen=True)

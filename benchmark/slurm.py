@@ -113,22 +113,32 @@ def script(plan: Plan, numbers: Sequence[int], args: Namespace) -> str:
         "chdir": Path.cwd(),
         **_options(args),
     }
-    lines = "\n".join(f"#SBATCH --{k}={shlex.quote(str(v))}" for k, v in options.items())
+    words = [k if v is True else f"{k}={shlex.quote(str(v))}" for k, v in options.items()]
+    lines = "\n".join(f"#SBATCH --{word}" for word in words)
     root, python, path = (shlex.quote(str(each)) for each in (ROOT, sys.executable, path))
     numbers = " ".join(map(str, numbers))
     return SCRIPT.format(options=lines, root=root, python=python, plan=path, numbers=numbers)
 
 
 def minutes(text: str) -> int:
-    """Read a time limit: minutes, H:MM:SS or D-HH:MM:SS."""
+    """Read a time limit as Slurm does: minutes, H:MM:SS or D-HH[:MM[:SS]]."""
     days, _, clock = text.rpartition("-")
-    hours, minute, _ = clock.split(":") if ":" in clock else (0, clock, 0)
-    limit = (int(days or 0) * 24 + int(hours)) * 60 + int(minute)
+    parts = [int(part) for part in clock.split(":")]
+    if days:
+        parts += [0] * (3 - len(parts))
+    hours, minute, _ = parts if len(parts) > 1 else (0, *parts, 0)
+    limit = (int(days or 0) * 24 + hours) * 60 + minute
     if limit * 60 <= NOTICE + 60:  # Slurm's signal may come a minute early
         raise ArgumentTypeError(f"a job is asked to save {NOTICE} seconds before: give it more")
     return limit
 
 
-def _options(args: Namespace) -> dict[str, str]:
+def option(text: str) -> tuple[str, str | bool]:
+    """Read an option of sbatch, KEY=VALUE or a flag, whose value is True, as submitit has it."""
+    key, equals, value = text.partition("=")
+    return key, value if equals else True
+
+
+def _options(args: Namespace) -> dict[str, object]:
     found = {"partition": args.partition, "gpus-per-node": args.gpus_per_job}
     return {**{key: value for key, value in found.items() if value}, **dict(args.sbatch)}

@@ -84,6 +84,18 @@ def test_lists_and_pairs_may_stand_in_any_order():
     assert (args.seeds, args.shots) == ([1, 2], [4])
 
 
+def test_a_protocol_of_capital_letters_is_no_key():
+    args = parse_args(shlex.split("VTAB.yaml --root data --output out OPTIM.LR 1"))
+    assert (args.protocols, args.pairs) == (["VTAB.yaml"], ["OPTIM.LR", "1"])
+
+
+def test_fewer_than_one_run_at_once_is_refused(capsys):
+    with pytest.raises(SystemExit) as end:
+        parse_args(shlex.split("base2new --root data --output out --jobs 0"))
+    assert end.value.code == 2
+    assert "argument --jobs: expected 1 or more, not 0" in capsys.readouterr().err
+
+
 def test_only_what_failed_is_retried(tmp_path):
     words = f"base2new few_shot --root data --output {tmp_path} --retry-failed"
     args = parse_args(shlex.split(words))
