@@ -16,7 +16,7 @@ from pathlib import Path
 from benchmark.calls import Plan, read_plan, unit_name
 from benchmark.failures import change_json, record
 from benchmark.status import RECORD, ask
-from benchmark.unit import ROOT, follow, start
+from benchmark.unit import BUSY, ROOT, follow, start
 from experiment.lock import slurm_job
 
 LARGEST = 1000  # jobs of an array: Slurm's MaxArraySize is 1001 unless a cluster sets another
@@ -46,6 +46,8 @@ class Job:
             print(outcome.kind, outcome.folder, outcome.reason, flush=True)
             record(plan.output, [outcome])
             stopped |= outcome.kind == "stopped"
+        if self.process.returncode == BUSY:
+            print("another process has this unit", flush=True)
         # Before a preemption all processes get SIGTERM, which submitit ignores.
         if stopped and "RUNNING" in (ask("-j", slurm_job()) or {}).values():
             subprocess.run(["scontrol", "requeue", slurm_job()], check=True)
