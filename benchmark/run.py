@@ -149,8 +149,8 @@ def _call(run: Run, args: argparse.Namespace) -> Call:
     if args.together and args.only != "test" and is_multi_seed(run.trainer):
         call = replace(call, group=call.folder.parents[1])
     if run.training and requires_training(run.trainer):
-        needed = run.of_training().arguments(args.root, output, args.pairs)
-        call = replace(call, needs=output / run.training, needed=tuple(needed))
+        needed = run.training.arguments(args.root, output, args.pairs)
+        call = replace(call, needs=output / run.training.folder, needed=tuple(needed))
     return call
 
 

@@ -160,14 +160,10 @@ def test_the_demo_world_has_one_backbone():
 
 def test_a_test_names_its_training(tmp_path):
     training, test = expand(load("cross_dataset"))[:2]
-    assert (test.dataset, test.trained_on, test.training) == (
-        "caltech101",
-        "imagenet",
-        training.folder,
-    )
+    assert (test.dataset, test.training.dataset) == ("caltech101", "imagenet")
     words = test.arguments("data", tmp_path)
     assert words[words.index("--model-dir") + 1] == str(tmp_path / training.folder)
-    assert test.of_training() == training
+    assert test.training == training
 
 
 def test_zero_shot_runs_once():
