@@ -15,6 +15,8 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
 
+from prompting.files import write_atomically
+
 # Okabe and Ito without black, which is the ink, and yellow, which white paper swallows.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKERS = "osD^vPX*<>h"  # eleven, so that with six colours 66 pairs are different
@@ -70,13 +72,13 @@ class Figure:
 
 def write(folder: Path, name: str, drawing: Drawing, protocol: str, caption: str) -> Figure:
     """Write FOLDER/<name>.png and .svg, and return the figure."""
-    folder.mkdir(parents=True, exist_ok=True)
-    svg = io.StringIO()
+    svg, png = io.StringIO(), io.BytesIO()
     drawing.savefig(svg, format="svg", metadata={"Date": None}, bbox_inches="tight")
     drawing.set_layout_engine("none")  # it is laid out, which takes seconds for many panels
-    drawing.savefig(folder / f"{name}.png", dpi=150, facecolor="white", bbox_inches="tight")
+    drawing.savefig(png, format="png", dpi=150, facecolor="white", bbox_inches="tight")
     plt.close(drawing)
-    (folder / f"{name}.svg").write_text(svg.getvalue(), encoding="utf-8")
+    write_atomically(folder / f"{name}.png", png.getvalue())
+    write_atomically(folder / f"{name}.svg", svg.getvalue().encode())
     return Figure(name, protocol, caption, svg.getvalue())
 
 

@@ -6,6 +6,7 @@ import os
 import pytest
 import torch
 
+import prompting.files
 from benchmark.plan import expand
 from benchmark.protocol import load, select
 from benchmark.report import canvas, figures
@@ -141,6 +142,17 @@ def test_seconds_and_memory_are_those_of_trainings_that_had_a_process_each(tmp_p
     assert [cost(found, "CoOp") for cost in figures.COSTS.values()] == [None, None, None]
     found.parameters["ZeroshotCLIP"] = 0
     assert [cost(found, "ZeroshotCLIP") for cost in figures.COSTS.values()] == [0, 0, 0]
+
+
+def test_a_figure_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch):
+    def fails(*_):
+        raise OSError("No space left on device")
+
+    (tmp_path / "a.png").write_bytes(b"old")
+    monkeypatch.setattr(prompting.files.os, "replace", fails)
+    with pytest.raises(OSError, match="No space left"):
+        canvas.write(tmp_path, "a", canvas.panels(1, 1, 1, 1)[0], "base2new", "")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"a.png": b"old"}
 
 
 def test_nothing_is_drawn_without_results(found, tmp_path):
