@@ -1,4 +1,4 @@
-"""The trainers, weights and data that the sections work on; small ones for a CPU."""
+"""Build trainers, weights and data for the sections, small ones for a CPU."""
 
 import subprocess
 import sys
@@ -22,7 +22,7 @@ ROOT = CONFIGS.parent
 
 
 class Check(NamedTuple):
-    """One thing that holds or does not, and what was found."""
+    """Hold one check: what holds or does not, and what was found."""
 
     name: str
     passed: bool

@@ -1,4 +1,4 @@
-"""Whole runs as a user starts them: which GPU they are on, how they end, how they load images."""
+"""Check whole runs as a user starts them: their GPU, how they end, how they load images."""
 
 import json
 import os
