@@ -67,9 +67,7 @@ def _parser() -> argparse.ArgumentParser:
         "--compare", metavar="METHOD", help="add its paired differences to the others, with tests"
     )
     parser.add_argument(
-        "--check",
-        action="store_true",
-        help="exit with 1 unless there are verdicts, all inside",
+        "--check", action="store_true", help="exit with 1 unless there are verdicts, all inside"
     )
     return parser
 
