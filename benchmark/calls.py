@@ -1,4 +1,4 @@
-"""The calls of train.py that a command makes, in units of one process each, as a file.
+"""Hold the calls of train.py that a command makes, in units of one process each, as a file.
 
 The file is the same for whoever runs a unit, here or on a cluster, and for who looks how far it is.
 """

@@ -32,40 +32,26 @@ class Run:
         trainer: registry name.
         options: KEY VALUE pairs of the protocol and the row (which wins), sorted by key.
         config: the method's YAML.
-        trained_on: stem of the data set that the prompts come from.
         dataset, classes: what is evaluated.
         shots: images per class; 0 for a method without training.
         folder: of its output, below the runner's.
-        training: folder of the training whose prompts it tests; None: this is the training.
+        training: whose prompts it tests; None: this is the training.
     """
 
     row: str
     trainer: str
     options: tuple[str, ...]
     config: Path
-    trained_on: str
     dataset: str
     classes: str
     shots: int
     seed: int
     folder: Path
-    training: Path | None
+    training: "Run | None" = None
 
     @property
     def trains(self) -> bool:
         return self.training is None and requires_training(self.trainer)
-
-    def of_training(self) -> "Run":
-        """Return the training whose prompts this run tests; a training is its own."""
-        if self.training is None:
-            return self
-        return replace(
-            self,
-            dataset=self.trained_on,
-            classes=self.training.parts[1],
-            folder=self.training,
-            training=None,
-        )
 
     def arguments(self, root: str, output: Path, extra: Sequence[str] = ()) -> list[str]:
         """Return what follows `python train.py`; `extra` KEY VALUE pairs come last and win."""
@@ -81,7 +67,7 @@ class Run:
         if self.training is not None:
             words.append("--eval-only")
             if requires_training(self.trainer):
-                words += ["--model-dir", str(output / self.training)]
+                words += ["--model-dir", str(output / self.training.folder)]
         pairs = ["DATASET.NUM_SHOTS", str(self.shots)] if self.shots else []
         pairs += ["DATASET.SUBSAMPLE_CLASSES", self.classes]
         if self.trains:
@@ -143,21 +129,13 @@ def _chain(protocol, label, trainer, options, dataset, shots, seed) -> list[Run]
     classes = protocol.train.classes
     home = Path(dataset, classes, f"shots_{shots}", _slug(trainer, options), config.stem)
     home = home / f"seed{seed}"
-    fixed = (label, trainer, options, config, dataset)
-    training = Run(*fixed, dataset, classes, shots, seed, home / "train", None)
-    tested = (dataset,) if protocol.same else protocol.test.datasets
-    return [training] + [
-        Run(
-            *fixed,
-            other,
-            protocol.test.classes,
-            shots,
-            seed,
-            home / f"test_{protocol.test.classes if other == dataset else other}",
-            home / "train",
-        )
-        for other in tested
-    ]
+    training = Run(label, trainer, options, config, dataset, classes, shots, seed, home / "train")
+    classes, tests = protocol.test.classes, []
+    for other in (dataset,) if protocol.same else protocol.test.datasets:
+        folder = home / f"test_{classes if other == dataset else other}"
+        place = {"dataset": other, "classes": classes, "folder": folder}
+        tests.append(replace(training, **place, training=training))
+    return [training, *tests]
 
 
 def _sorted(*pairs: str) -> tuple[str, ...]:

@@ -15,17 +15,9 @@ EPOCH_LINE = re.compile(
     r"epoch \[(\d+)/(\d+)\] batch \[(\d+)/(\d+)\](?:.*? loss \S+ \(([^)\s]+)\))?"
 )
 TEST_SHARE = 0.1  # what a test costs, of a training
+# tqdm's usual form, but it counts whole runs while it moves by parts of one.
+FORM = "{{l_bar}}{{bar}}| {}/{{total_fmt}} [{{elapsed}}<{{remaining}}, {{rate_fmt}}{{postfix}}]"
 SHOWN = 2  # trainings whose epoch and loss the bar shows
-
-
-class _Line(tqdm):
-    """Show tqdm's usual form, but count whole runs while moving by parts of one."""
-
-    ended = 0
-
-    @property
-    def format_dict(self) -> dict:
-        return {**super().format_dict, "ended": self.ended}
 
 
 class Bar:
@@ -37,11 +29,10 @@ class Bar:
         self.weights = {folder: weight * scale for folder, weight in weights.items()}
         self.begun: dict[Path, float] = {}  # how far a training was when this runner saw it first
         # A terminal redraws one line; a log file gets a line only now and then.
-        self.bar = _Line(
+        self.bar = tqdm(
             total=len(weights),
             unit="run",
-            bar_format="{l_bar}{bar}| {ended}/{total_fmt} "
-            "[{elapsed}<{remaining}, {rate_fmt}{postfix}]",
+            bar_format=FORM.format(0),
             dynamic_ncols=True,
             smoothing=0,
             mininterval=0.5 if sys.stderr.isatty() else 15.0,
@@ -58,14 +49,14 @@ class Bar:
         calls = [call for call in calls if call.trains and call.folder not in outcomes]
         at_work = {call.folder: progress(call.folder) for call in calls}
         shares = {folder: now.share for folder, now in at_work.items()}
-        # What was done before costs no time, and must not make the estimate brighter.
+        # What was done before costs no time, and must not make the estimate too optimistic.
         self.begun = {**shares, **self.begun}
         before = {f: 1.0 for f, outcome in outcomes.items() if outcome.kind == "skipped"}
         self.bar.initial = self._weigh({**self.begun, **before})
         failed = sum(outcome.kind == "failed" for outcome in outcomes.values())
         words = [f"{failed} failed"] * bool(failed)
         words += [now.text for now in at_work.values() if now.text][:SHOWN]
-        self.bar.ended = len(outcomes)
+        self.bar.bar_format = FORM.format(len(outcomes))
         self.bar.set_postfix_str(", ".join(words), refresh=False)
         done = self._weigh({**shares, **dict.fromkeys(outcomes, 1.0)})
         self.bar.update(min(done, self.bar.total) - self.bar.n)

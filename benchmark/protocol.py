@@ -6,6 +6,7 @@ root "demo" the data sets are the demo world and its variants, and the settings 
 `benchmark.plan` expands it into runs.
 """
 
+from argparse import ArgumentTypeError
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cache
@@ -42,6 +43,13 @@ def comma(text: str) -> list[str]:
 def numbers(text: str) -> list[int]:
     """Read a list of numbers."""
     return [int(part) for part in comma(text)]
+
+
+def positive(text: str) -> int:
+    """Read a number from 1."""
+    if int(text) < 1:
+        raise ArgumentTypeError(f"expected 1 or more, not {text}")
+    return int(text)
 
 
 @dataclass(frozen=True)
@@ -134,19 +142,25 @@ def _read(name: str, content: dict, demo: bool) -> Protocol:
     there = content["demo"] if demo else {}
     if demo:
         trained, tested = there["train"], there.get("test", [])
+    shots = _listed("shots", content["shots"])
+    if content["table"] != "few_shot" and len(shots) > 1:
+        raise ValueError(f"shots are {content['shots']}: only few_shot tables have several numbers")
     protocol = Protocol(
         name=name,
         title=there.get("title", content["title"]),
         paper=content.get("paper", ""),
         table=content["table"],
-        rows=_rows(content["trainers"], content.get("rows")),
+        rows=_rows(_listed("trainers", content["trainers"]), content.get("rows")),
         varies="rows" in content,
         config="demo" if demo else content["config"],
         options=_pairs(there.get("options", content.get("options", {}))),
-        seeds=tuple(content["seeds"]),
-        shots=tuple(content["shots"]),
-        train=Stage(tuple(trained), content["train"]["classes"]),
-        test=Stage(() if same else tuple(tested), content.get("test", {}).get("classes", "all")),
+        seeds=_listed("seeds", content["seeds"]),
+        shots=shots,
+        train=Stage(_listed("datasets", trained), content["train"]["classes"]),
+        test=Stage(
+            () if same else _listed("datasets", tested),
+            content.get("test", {}).get("classes", "all"),
+        ),
         same=same,
         demo=demo,
     )
@@ -154,6 +168,12 @@ def _read(name: str, content: dict, demo: bool) -> Protocol:
         if not (CONFIGS / "datasets" / f"{dataset}.yaml").is_file():
             raise ValueError(f"there is no configs/datasets/{dataset}.yaml")
     return protocol
+
+
+def _listed(key: str, value: object) -> tuple:
+    if not isinstance(value, list):
+        raise ValueError(f"{key} is {value}: expected a list, such as [{value}]")
+    return tuple(value)
 
 
 def _rows(trainers: Sequence[str], rows: Mapping | None) -> dict[str, tuple[str, tuple[str, ...]]]:

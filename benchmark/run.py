@@ -23,7 +23,7 @@ from benchmark import slurm
 from benchmark.calls import Call, Plan, unit_name, units
 from benchmark.failures import Outcome, read_failures, record
 from benchmark.plan import Run, config_of, expand
-from benchmark.protocol import Protocol, comma, numbers
+from benchmark.protocol import Protocol, comma, numbers, positive
 from benchmark.scheduler import Scheduler
 from benchmark.status import submitted, survey
 from benchmark.summary import count, relative, report, workload_table
@@ -52,7 +52,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seeds", type=numbers, default=[])
     parser.add_argument("--shots", type=numbers, default=[])
     parser.add_argument("--only", choices=("train", "test"), help="one of the two steps")
-    parser.add_argument("--jobs", type=int, help="runs at once; default: one per GPU, or 2")
+    parser.add_argument("--jobs", type=positive, help="runs at once; default: one per GPU, or 2")
     parser.add_argument(
         "--together", action="store_true", help="train the seeds in one process, stepped together"
     )
@@ -91,17 +91,18 @@ def _add_launchers(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--array", type=int, default=64, help="jobs that run at once")
     group.add_argument(
         "--sbatch",
-        type=lambda text: dict(pair.split("=", 1) for pair in comma(text)),
-        default={},
-        metavar="KEY=VALUE,...",
-        help="other options of sbatch: account=A,cpus-per-task=8",
+        type=slurm.option,
+        action="append",
+        default=[],
+        metavar="KEY[=VALUE]",
+        help="another option of sbatch, such as account=A or exclusive; may be repeated",
     )
 
 
 def _split(words: Sequence[str]) -> tuple[list[str], list[str]]:
     """Split names of protocols from KEY VALUE pairs; keys are written SECTION.KEY."""
     for index, word in enumerate(words):
-        if word.split(".")[0].isupper():
+        if word.split(".")[0].isupper() and not word.endswith(".yaml"):
             return list(words[:index]), list(words[index:])
     return list(words), []
 
@@ -148,8 +149,8 @@ def _call(run: Run, args: argparse.Namespace) -> Call:
     if args.together and args.only != "test" and is_multi_seed(run.trainer):
         call = replace(call, group=call.folder.parents[1])
     if run.training and requires_training(run.trainer):
-        needed = run.of_training().arguments(args.root, output, args.pairs)
-        call = replace(call, needs=output / run.training, needed=tuple(needed))
+        needed = run.training.arguments(args.root, output, args.pairs)
+        call = replace(call, needs=output / run.training.folder, needed=tuple(needed))
     return call
 
 
@@ -233,9 +234,11 @@ def _submit(plan: Plan, left: Sequence[int], args: argparse.Namespace) -> int:
     numbers = [number for number in left if unit_name(plan, number) not in queued]
     if len(numbers) < len(left):
         print(f"{len(left) - len(numbers)} are in the queue already", file=sys.stderr)
-    if args.launcher == "print":
+    if not numbers:
+        print("nothing is left to submit", file=sys.stderr)
+    elif args.launcher == "print":
         print(slurm.script(plan, numbers, args))
-    elif numbers:
+    else:
         jobs = slurm.submit(plan, numbers, args)
         print(f"submitted {len(jobs)} jobs, {jobs[0]} to {jobs[-1]}")
     print(f"How far they are: python -m benchmark.status {args.output} --watch", file=sys.stderr)
@@ -278,18 +281,15 @@ def chosen_gpus(asked: Sequence[str] | None) -> list[str]:
     """Return the GPUs asked for, or all; numbers count within CUDA_VISIBLE_DEVICES, if it is set.
 
     Raises:
-        ValueError: a number beyond those.
+        ValueError: a number beyond those that are visible.
     """
     given = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if given is None:
-        return list(asked or map(str, range(torch.cuda.device_count())))
-    visible = comma(given)
-    beyond = [number for number in asked or () if int(number) >= len(visible)]
-    if beyond:
-        raise ValueError(
-            f"--gpus {beyond[0]}: CUDA_VISIBLE_DEVICES is {given}, so numbers go from 0 to "
-            f"{len(visible) - 1}."
-        )
+    visible = list(map(str, range(torch.cuda.device_count()))) if given is None else comma(given)
+    for number in asked or ():
+        if not number.isdecimal() or int(number) >= len(visible):
+            raise ValueError(
+                f"--gpus {number}: {len(visible)} GPUs are visible here, numbered from 0."
+            )
     return [visible[int(number)] for number in asked] if asked else visible
 
 

@@ -9,7 +9,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from threading import Lock, Thread
 
-from benchmark.calls import Plan
+from tqdm import tqdm
+
+from benchmark.calls import Plan, unit_name
 from benchmark.failures import Outcome
 from benchmark.progress import Bar
 from benchmark.unit import BUSY, follow, start
@@ -32,6 +34,7 @@ class Scheduler:
         self._path = plan.write()
         self._waiting = deque(numbers)
         self._at_work: dict[int, subprocess.Popen] = {}
+        self._held: set[int] = set()  # units that another process had
         self._stopping = False
         self._turn = Lock()  # no process is started while all are asked to end
         # Daemons: a second signal waits for nothing.
@@ -75,6 +78,10 @@ class Scheduler:
                     self.outcomes[outcome.folder] = replace(outcome, kind=kind)
             del self._at_work[number]
             if process.returncode == BUSY:
+                if number not in self._held:
+                    self._held.add(number)
+                    name = unit_name(self.plan, number)
+                    tqdm.write(f"waiting for {name}: another process has it", file=sys.stderr)
                 self._waiting.append(number)
                 time.sleep(RETRY)
 

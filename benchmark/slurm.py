@@ -16,7 +16,7 @@ from pathlib import Path
 from benchmark.calls import Plan, read_plan, unit_name
 from benchmark.failures import change_json, record
 from benchmark.status import RECORD, ask
-from benchmark.unit import ROOT, follow, start
+from benchmark.unit import BUSY, ROOT, follow, start
 from experiment.lock import slurm_job
 
 LARGEST = 1000  # jobs of an array: Slurm's MaxArraySize is 1001 unless a cluster sets another
@@ -46,6 +46,8 @@ class Job:
             print(outcome.kind, outcome.folder, outcome.reason, flush=True)
             record(plan.output, [outcome])
             stopped |= outcome.kind == "stopped"
+        if self.process.returncode == BUSY:
+            print("another process has this unit", flush=True)
         # Before a preemption all processes get SIGTERM, which submitit ignores.
         if stopped and "RUNNING" in (ask("-j", slurm_job()) or {}).values():
             subprocess.run(["scontrol", "requeue", slurm_job()], check=True)
@@ -113,22 +115,32 @@ def script(plan: Plan, numbers: Sequence[int], args: Namespace) -> str:
         "chdir": Path.cwd(),
         **_options(args),
     }
-    lines = "\n".join(f"#SBATCH --{k}={shlex.quote(str(v))}" for k, v in options.items())
+    words = [k if v is True else f"{k}={shlex.quote(str(v))}" for k, v in options.items()]
+    lines = "\n".join(f"#SBATCH --{word}" for word in words)
     root, python, path = (shlex.quote(str(each)) for each in (ROOT, sys.executable, path))
     numbers = " ".join(map(str, numbers))
     return SCRIPT.format(options=lines, root=root, python=python, plan=path, numbers=numbers)
 
 
 def minutes(text: str) -> int:
-    """Read a time limit: minutes, H:MM:SS or D-HH:MM:SS."""
+    """Read a time limit as Slurm does: minutes, H:MM:SS or D-HH[:MM[:SS]]."""
     days, _, clock = text.rpartition("-")
-    hours, minute, _ = clock.split(":") if ":" in clock else (0, clock, 0)
-    limit = (int(days or 0) * 24 + int(hours)) * 60 + int(minute)
+    parts = [int(part) for part in clock.split(":")]
+    if days:
+        parts += [0] * (3 - len(parts))
+    hours, minute, _ = parts if len(parts) > 1 else (0, *parts, 0)
+    limit = (int(days or 0) * 24 + hours) * 60 + minute
     if limit * 60 <= NOTICE + 60:  # Slurm's signal may come a minute early
         raise ArgumentTypeError(f"a job is asked to save {NOTICE} seconds before: give it more")
     return limit
 
 
-def _options(args: Namespace) -> dict[str, str]:
+def option(text: str) -> tuple[str, str | bool]:
+    """Read an option of sbatch, KEY=VALUE or a flag, whose value is True, as submitit has it."""
+    key, equals, value = text.partition("=")
+    return key, value if equals else True
+
+
+def _options(args: Namespace) -> dict[str, object]:
     found = {"partition": args.partition, "gpus-per-node": args.gpus_per_job}
     return {**{key: value for key, value in found.items() if value}, **dict(args.sbatch)}

@@ -7,6 +7,7 @@ import shutil
 import tarfile
 import time
 import zipfile
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -56,18 +57,15 @@ def _fill(root: Path, folder: str, home: Path) -> None:
     packed = [path for path in (root / f"{folder}{end}" for end in ARCHIVES) if path.is_file()]
     logger.info("Copying %s to %s", packed[0] if packed else root / folder, home)
     if packed:
-        extract_archive(packed[0], draft)
-        wanted = _sizes_in(packed[0])
+        _unpack(packed[0], folder, draft)
     else:
         shutil.copytree(root / folder, draft / folder)
-        wanted = {os.path.normpath(Path(folder, name)): n for name, n in _sizes(root / folder)}
-    found = dict(_sizes(draft))
-    wrong = sorted(name for name, size in wanted.items() if found.get(name) != size)
-    if wrong or not (draft / folder).is_dir():
-        raise ValueError(
-            f"The copy of {root / folder} in {draft} lacks {wrong[0] if wrong else folder}: look "
-            f"after that disk{' and ' + packed[0].name if packed else ''}, and run again."
-        )
+        wrong = sorted(_sizes(root / folder) - _sizes(draft / folder))
+        if wrong:
+            raise ValueError(
+                f"The copy of {root / folder} in {draft} lacks {wrong[0][0]}: check that disk, and "
+                "run again."
+            )
     names = root / "imagenet" / CLASSNAMES.name  # ImageNet's variants look there
     own = draft / folder / names.name
     if folder.startswith("imagenet") and names.is_file() and not own.exists():
@@ -75,17 +73,17 @@ def _fill(root: Path, folder: str, home: Path) -> None:
     os.rename(draft, home)
 
 
-def _sizes(folder: Path) -> list[tuple[str, int]]:
-    """List the files below a folder, with their sizes."""
+def _unpack(archive: Path, folder: str, draft: Path) -> None:
+    """Unpack an archive of a data set, and refuse one that is torn or holds something else."""
+    try:
+        extract_archive(archive, draft)
+    except (EOFError, tarfile.TarError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"{archive} is not whole, {error}: pack it again.") from error
+    if not (draft / folder).is_dir():
+        raise ValueError(f"{archive} holds no folder {folder}: pack it again.")
+
+
+def _sizes(folder: Path) -> set[tuple[str, int]]:
+    """Return the files below a folder, with their sizes."""
     paths = (Path(at, name) for at, _, names in os.walk(folder, followlinks=True) for name in names)
-    return [(str(path.relative_to(folder)), path.stat().st_size) for path in paths]
-
-
-def _sizes_in(archive: Path) -> dict[str, int]:
-    if archive.suffix == ".zip":
-        with zipfile.ZipFile(archive) as file:
-            found = [(i.filename, i.file_size) for i in file.infolist() if not i.is_dir()]
-    else:
-        with tarfile.open(archive) as file:
-            found = [(m.name, m.size) for m in file.getmembers() if m.isfile()]
-    return {os.path.normpath(name): size for name, size in found}
+    return {(str(path.relative_to(folder)), path.stat().st_size) for path in paths}

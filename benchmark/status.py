@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -63,11 +63,12 @@ def survey(output: Path) -> dict[str, State]:
             unit = units.setdefault(unit_name(plan, number), {})
             unit.update({str(call.folder.relative_to(plan.output)): call for call in calls})
     failures, jobs, found = read_failures(output), submitted(output), {}
+    queue = dict(jobs.values())
     for name, calls in units.items():
         job, queued = jobs.get(name, ("", ""))
         free = True
         for run, call in calls.items():
-            held = _holder((output / run).parent / NAME) if free else ""
+            held = _holder((output / run).parent / NAME, queue) if free else ""
             log = f"{output / JOBS / job}_0_log.err" if job else f"{output / run / 'log.txt'}"
             state = found[run] = State("waiting", call.trains, log=log, steps=call.steps)
             if run in failures and not held and not queued:
@@ -111,22 +112,23 @@ def cancel(output: Path) -> list[str]:
     return there
 
 
-def _holder(lock: Path) -> str:
-    """Return who is at work in a folder, if anybody is."""
+def _holder(lock: Path, queue: Mapping[str, str]) -> str:
+    """Return who is at work in a folder, if anybody is; jobs of the queue are not asked for."""
     try:
         owner = read_owner(lock)
     except FileNotFoundError:
         return ""
-    if not owner or not may_be_alive(owner):
+    if not owner or not (queue.get(owner["job"]) == "RUNNING" or may_be_alive(owner)):
         return ""
     who = f"job {owner['job']}" if owner["job"] else f"process {owner['pid']}"
     return f"{who} on {owner['host']}"
 
 
 def _seconds(results: Path) -> float:
-    """Return the seconds of a run; those of seeds stepped together are shared."""
+    """Return the seconds of a run; seeds stepped together share those of their training."""
     record = json.loads(results.read_text(encoding="utf-8"))
-    return sum(record["seconds"].values()) / len(record.get("together", [1]))
+    seconds, seeds = record["seconds"], record.get("together", [1])
+    return seconds["training"] / len(seeds) + seconds["evaluation"]
 
 
 def summarize(states: dict[str, State]) -> dict:
@@ -156,7 +158,7 @@ def show(output: Path, states: dict[str, State]) -> Iterator[str]:
     if found["seconds_left"] is not None:
         end = time.strftime("%Y-%m-%d %H:%M", time.localtime(time.time() + found["seconds_left"]))
         hours = found["seconds_left"] / 3600
-        yield f"left: {hours:.1f} hours with {found['running']} at work, until {end}"
+        yield f"about {hours:.1f} hours left with {found['running']} runs at work, done by {end}"
     for run, state in states.items():
         if state.kind == "running":
             yield f"running  {run}  {state.where}  {state.text}".rstrip()

@@ -60,7 +60,7 @@ def main() -> int:
             for folder in dict.fromkeys(call.folder.parent for call in calls):
                 held.enter_context(claim(folder))
         except InUse as error:
-            print(error, file=sys.stderr)
+            print(error)  # for the log of a job; `follow` passes over it
             return BUSY
         held.callback(record, plan.output, sent)
         # Imported here because it imports PyTorch, which takes seconds.

@@ -26,7 +26,7 @@ STYLE = {
 
 @dataclass(frozen=True)
 class Theme:
-    """The colours of one background; `trained` is Okabe and Ito's vermilion or orange."""
+    """Hold the colours of one background; `trained` is Okabe and Ito's vermilion or orange."""
 
     ink: str
     muted: str
@@ -44,7 +44,7 @@ THEMES = {
 
 @dataclass(frozen=True)
 class Canvas:
-    """Axes in pixels from the upper left corner, and the few shapes that a diagram needs."""
+    """Hold axes in pixels from the upper left corner, and the few shapes that a diagram needs."""
 
     axes: Axes
     theme: Theme

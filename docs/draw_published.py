@@ -17,7 +17,7 @@ BELOW = {"MetaPrompt", "CLIP-LoRA", "CoOp"}  # labels that would meet another ab
 
 
 class Row(NamedTuple):
-    """One method of the table; no parameters where nothing is trained."""
+    """Hold one method of the table; no parameters where nothing is trained."""
 
     method: str
     hm: float

@@ -1,1 +1,1 @@
-"""What only a GPU can show: is it right there, and how fast?"""
+"""Check on a GPU that results are right, and measure speed."""

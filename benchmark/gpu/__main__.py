@@ -93,9 +93,11 @@ def call_section(name: str, device: str) -> list[dict]:
         try:
             ending = process.wait(SECTIONS[name].limit)
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
             ending = f"after its limit of {SECTIONS[name].limit:.0f} seconds"
+        finally:  # after Ctrl-C too
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
         lines = output.read_text().splitlines() if output.exists() else []
         checks = [json.loads(line) for line in lines]
     if ending:

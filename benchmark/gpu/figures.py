@@ -1,4 +1,4 @@
-"""How fast a step is on this machine, and how much memory it takes."""
+"""Measure the speed and memory of a step."""
 
 import time
 

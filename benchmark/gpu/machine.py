@@ -1,4 +1,4 @@
-"""The trainers, weights and data that the sections work on; small ones for a CPU."""
+"""Build trainers, weights and data for the sections, small ones for a CPU."""
 
 import subprocess
 import sys
@@ -22,7 +22,7 @@ ROOT = CONFIGS.parent
 
 
 class Check(NamedTuple):
-    """One thing that holds or does not, and what was found."""
+    """Hold one check: what holds or does not, and what was found."""
 
     name: str
     passed: bool
@@ -50,9 +50,10 @@ class Machine:
 
     @property
     def methods(self) -> list[str]:
-        """The methods that are trained."""
+        """Return the methods that are trained by a step which batch and parameters decide."""
         names = sorted(path.name for path in (CONFIGS / "trainers").iterdir())
-        return [name for name in names if requires_training(name)]
+        trained = filter(requires_training, names)
+        return [name for name in trained if TRAINER_REGISTRY.get(name).pure_step]
 
     @property
     def precisions(self) -> tuple[str, ...]:
@@ -65,16 +66,22 @@ class Machine:
             write_dataset(root, classes)
         return root
 
+    def config(self, trainer: str) -> Path:
+        """Return a method's YAML; some have settings for few-shot alone."""
+        stems = ("base2new", "few_shot") if self.on_gpu else ("demo",)
+        paths = (CONFIGS / "trainers" / trainer / f"{stem}.yaml" for stem in stems)
+        return next(filter(Path.is_file, paths))
+
     def words(self, trainer: str, precision: str, classes: int, device: str = "") -> list[str]:
         """Return what follows `python train.py`, but for the output folder."""
-        weights, stem = self.scratch / "weights.pth", "base2new" if self.on_gpu else "demo"
+        weights = self.scratch / "weights.pth"
         if self.on_gpu and not weights.exists():
             write_weights("random", weights)
         node = TRAINER_REGISTRY.get(trainer).node
         return [
             *("--root", str(self.dataset(classes)), "--trainer", trainer, "--seed", "1"),
             *("--dataset-config-file", str(CONFIGS / "datasets" / "caltech101.yaml")),
-            *("--config-file", str(CONFIGS / "trainers" / trainer / f"{stem}.yaml")),
+            *("--config-file", str(self.config(trainer))),
             *("--backbone", str(weights) if self.on_gpu else "demo"),
             *("DATASET.SUBSAMPLE_CLASSES", "all", "DATALOADER.NUM_WORKERS", "0"),
             *("USE_CUDA", str((device or self.device) == "cuda")),

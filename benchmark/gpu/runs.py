@@ -1,4 +1,4 @@
-"""Whole runs as a user starts them: which GPU they are on, how they end, how they load images."""
+"""Check whole runs as a user starts them: their GPU, how they end, how they load images."""
 
 import json
 import os
@@ -36,12 +36,14 @@ def routing(machine: Machine) -> Checks:
     """Check that each run's process starts with its own GPU out of --gpus."""
     count = torch.cuda.device_count()
     gpus = [str(number) for number in range(min(count, 2))] if machine.on_gpu else ["3", "5"]
+    shown = {} if machine.on_gpu else {"CUDA_VISIBLE_DEVICES": "0,1,2,3,4,5"}
     notes = machine.scratch / "notes"
     notes.mkdir()
     (machine.scratch / "sitecustomize.py").write_text(NOTES)
     paths = [str(machine.scratch), os.environ.get("PYTHONPATH", "")]
     environment = {
         **{k: v for k, v in os.environ.items() if k != "CUDA_VISIBLE_DEVICES"},
+        **shown,
         "PYTHONPATH": os.pathsep.join(filter(None, paths)),
         "BENCHMARK_GPU_NOTES": str(notes),
     }

@@ -1,4 +1,4 @@
-"""Is a step on a GPU what it is on a CPU, and a CUDA graph what the step is?"""
+"""Compare steps on GPU and CPU, and CUDA graphs with eager steps."""
 
 import gc
 import subprocess
@@ -23,7 +23,7 @@ OVERFLOW = 2.0**40  # a scale at which every gradient in half precision is infin
 
 
 def environment(machine: Machine) -> Checks:
-    """What this ran on."""
+    """Report hardware and versions."""
     found = {"versions": versions(), "cuda": torch.version.cuda}
     if torch.cuda.is_available():
         found["cudnn"] = torch.backends.cudnn.version()

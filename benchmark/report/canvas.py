@@ -2,7 +2,7 @@
 
 import io
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
@@ -11,8 +11,11 @@ import matplotlib
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
+
+from prompting.files import write_atomically
 
 # Okabe and Ito without black, which is the ink, and yellow, which white paper swallows.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -69,13 +72,13 @@ class Figure:
 
 def write(folder: Path, name: str, drawing: Drawing, protocol: str, caption: str) -> Figure:
     """Write FOLDER/<name>.png and .svg, and return the figure."""
-    folder.mkdir(parents=True, exist_ok=True)
-    svg = io.StringIO()
+    svg, png = io.StringIO(), io.BytesIO()
     drawing.savefig(svg, format="svg", metadata={"Date": None}, bbox_inches="tight")
     drawing.set_layout_engine("none")  # it is laid out, which takes seconds for many panels
-    drawing.savefig(folder / f"{name}.png", dpi=150, facecolor="white", bbox_inches="tight")
+    drawing.savefig(png, format="png", dpi=150, facecolor="white", bbox_inches="tight")
     plt.close(drawing)
-    (folder / f"{name}.svg").write_text(svg.getvalue(), encoding="utf-8")
+    write_atomically(folder / f"{name}.png", png.getvalue())
+    write_atomically(folder / f"{name}.svg", svg.getvalue().encode())
     return Figure(name, protocol, caption, svg.getvalue())
 
 
@@ -83,6 +86,11 @@ def looks() -> Iterator[dict]:
     """Yield a colour and a marker per line; no two of 66 lines share both."""
     for colour, marker in zip(cycle(COLOURS), cycle(MARKERS), strict=False):
         yield {"color": colour, "marker": marker}
+
+
+def looks_of(labels: Iterable[str]) -> dict[str, dict]:
+    """Return the look of each label, the same wherever in a drawing it stands."""
+    return dict(zip(dict.fromkeys(labels), looks(), strict=False))
 
 
 def panels(count: int, width: float, height: float, columns: int) -> tuple[Drawing, list[Axes]]:
@@ -97,7 +105,10 @@ def panels(count: int, width: float, height: float, columns: int) -> tuple[Drawi
     return drawing, axes[:count]
 
 
-def legend(drawing: Drawing, axes: Axes, columns: int) -> None:
-    """Put the legend below the axes, where it hides no line."""
-    handles, labels = axes.get_legend_handles_labels()
-    drawing.legend(handles, labels, loc="outside lower center", ncols=columns)
+def legend(drawing: Drawing, columns: int) -> None:
+    """Put the legend of all axes below them, where it hides no line, with each label once."""
+    found: dict[str, Artist] = {}
+    for axes in drawing.axes:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            found.setdefault(label, handle)
+    drawing.legend(list(found.values()), list(found), loc="outside lower center", ncols=columns)

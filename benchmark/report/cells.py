@@ -17,7 +17,7 @@ class Cell:
         text: with deviation and number of seeds.
         value: to sort by; None for words and for what is missing.
         std, seeds, planned: of a figure of our own.
-        kind: label, own, published, difference, count, or missing.
+        kind: label, own, published, difference, count, missing, or p (of a test).
     """
 
     text: str

@@ -21,7 +21,10 @@ from benchmark.report.verdict import INSIDE, Verdict
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Report as the command line says; exit with 2 for wrong usage, 1 where --check fails."""
-    args = _parser().parse_args(argv)
+    parser = _parser()
+    args = parser.parse_args(argv)
+    if args.figures and (args.check or args.compare or args.protocol or args.format != FORMATS[0]):
+        parser.error("--figures goes with --seeds alone: a figure has its own protocols and files.")
     try:
         if args.figures:
             draw(args.output, args.figures, args.seeds)
@@ -30,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     except (ValueError, OSError) as error:
         print(f"benchmark.report: {error}", file=sys.stderr)
         sys.exit(2)
-    if args.check and not all(verdict.state == INSIDE for verdict in verdicts):
+    if args.check and {verdict.state for verdict in verdicts} != {INSIDE}:
         sys.exit(1)
 
 
@@ -53,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         help="expected; default: the protocol's",
     )
-    parser.add_argument("--format", choices=FORMATS, default="terminal")
+    parser.add_argument("--format", choices=FORMATS, default=FORMATS[0])
     parser.add_argument(
         "--figures",
         type=protocols.comma,
@@ -64,7 +67,7 @@ def _parser() -> argparse.ArgumentParser:
         "--compare", metavar="METHOD", help="add its paired differences to the others, with tests"
     )
     parser.add_argument(
-        "--check", action="store_true", help="exit with 1 unless every table's verdict is inside"
+        "--check", action="store_true", help="exit with 1 unless there are verdicts, all inside"
     )
     return parser
 

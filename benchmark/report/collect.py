@@ -1,5 +1,6 @@
 """Bring together what was found of a protocol, and of other methods and seeds."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -75,32 +76,27 @@ def collect(protocol: Protocol, results: Results, seeds: Sequence[int] = ()) -> 
     asked, protocol = protocol, _widen(select(protocol, seeds=seeds), results)
     runs = [(run, results.of(run)) for run in expand(protocol)]
     results.used |= {result.folder for _, result in runs if result}
-    values: dict[Place, dict[int, float]] = {}
-    planned: dict[Place, int] = {}
+    planned = Counter((run.row, run.dataset, run.classes, run.shots) for run, _ in runs)
+    values: dict[str, dict[Place, dict[int, float]]] = {}
     parameters: dict[str, int] = {}
     deviating: dict[str, dict[str, set[tuple[str, str]]]] = {}
-    further: dict[str, dict[Place, dict[int, float]]] = {}
     for run, result in runs:
-        place = (run.row, run.dataset, run.classes, run.shots)
-        planned[place] = planned.get(place, 0) + 1
-        by_seed = values.setdefault(place, {})
         if result is None:
             continue
-        by_seed[run.seed] = result.accuracy
-        for name in [name for name in FURTHER if name in result.data]:
-            by_place = further.setdefault(name, {})
+        place = (run.row, run.dataset, run.classes, run.shots)
+        for name in (name for name in ("accuracy", *FURTHER) if name in result.data):
+            by_place = values.setdefault(name, {})
             by_place.setdefault(place, {})[run.seed] = result.data[name]
         parameters.setdefault(run.row, result.data["trainable_parameters"])
         for key, (found, own) in deviations(run, result).items():
             of_row = deviating.setdefault(run.row, {})
             of_row.setdefault(key, set()).add((str(found), str(own)))
-    scores = {place: score(by_seed, planned[place]) for place, by_seed in values.items()}
-    more = {
-        name: {place: score(by_place.get(place, {}), planned[place]) for place in scores}
-        for name, by_place in further.items()
+    further = {
+        name: {place: score(by_place.get(place, {}), count) for place, count in planned.items()}
+        for name, by_place in {"accuracy": {}, **values}.items()
     }
-    scores |= _from_logs(protocol, results)
-    return Collected(asked, protocol, scores, runs, parameters, deviating, more)
+    scores = further.pop("accuracy") | _from_logs(protocol, results)
+    return Collected(asked, protocol, scores, runs, parameters, deviating, further)
 
 
 def _widen(protocol: Protocol, results: Results) -> Protocol:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from benchmark.report.canvas import INK, Drawn, legend, looks, panels
+from benchmark.report.canvas import INK, Drawn, legend, looks_of, panels
 from benchmark.report.collect import Found
 from benchmark.report.results import LATER, Result
 
@@ -91,18 +91,17 @@ def summed(results: Sequence[Result]) -> Matrix:
 
 def _reliability(lines: Mapping[str, Mapping[str, Bins]], section: str, about: str) -> Drawn:
     drawing, all_axes = panels(len(lines), 4.4, 4.2, columns=2)
+    given = looks_of(label for rows in lines.values() for label in rows)
     for (title, rows), axes in zip(lines.items(), all_axes, strict=True):
         axes.plot([0, 100], [0, 100], "--", color=INK, alpha=0.5, linewidth=1)
-        for (label, bins), look in zip(rows.items(), looks(), strict=False):
-            points, share = (
-                (bins["confidence"], bins["accuracy"]),
-                bins["count"] / sum(bins["count"]),
-            )
+        for label, bins in rows.items():
+            points, look = (bins["confidence"], bins["accuracy"]), given[label]
+            share = bins["count"] / sum(bins["count"])
             axes.plot(*points, label=label, markersize=3, linewidth=1, **look)
             axes.scatter(*points, s=150 * share, alpha=0.7, clip_on=False, **look)
         axes.set(title=title, xlabel="mean confidence (%)", ylabel="accuracy (%)")
         axes.set(xlim=(0, 101), ylim=(0, 101), aspect="equal")
-    legend(drawing, all_axes[0], columns=3)
+    legend(drawing, columns=3)
     caption = (
         "Reliability: accuracy against mean confidence in ten equally wide bins of confidence. "
         "Below the dashed line the model is surer than it is right. A marker is as large as the "

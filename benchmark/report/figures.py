@@ -14,7 +14,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogFormatter, MaxNLocator, NullFormatter, ScalarFormatter
 
-from benchmark.report.canvas import INK, STYLE, Drawn, Figure, legend, looks, panels, write
+from benchmark.report.canvas import INK, STYLE, Drawn, Figure, legend, looks_of, panels, write
 from benchmark.report.collect import Collected, Found
 from benchmark.report.comparison import UNTRAINED, Row, averaged, entries_of, rows_of
 from benchmark.report.critical_difference import ranking
@@ -68,6 +68,7 @@ def trade_off(costs: Sequence[str], group: Found) -> Drawn | None:
         return None
     shown = [(name, cost) for name in rows for cost in costs]
     drawing, all_axes = panels(len(shown), 5.2, 4.2, columns=max(len(costs), 2))
+    given = looks_of(row.label for own in rows.values() for row in own)
     for (name, cost), axes in zip(shown, all_axes, strict=True):
         key, title, label = PARAMETERS[name]
         axes.set(xscale="log", title=title, xlabel=cost, ylabel=label, autoscalex_on=False)
@@ -78,11 +79,11 @@ def trade_off(costs: Sequence[str], group: Found) -> Drawn | None:
         else:
             room = 1.5
             axes.xaxis.set(major_formatter=LogFormatter(), minor_formatter=LogFormatter())
-        _own_points(axes, group[name], rows[name], key, COSTS[cost])
+        _own_points(axes, group[name], rows[name], key, COSTS[cost], given)
         low, high = axes.dataLim.intervalx  # one point alone has no width
         some = 0 < low <= high < float("inf")
         axes.set_xlim(*((low / room, high * room) if some else (1e3, 1e7)))
-    legend(drawing, all_axes[0], columns=5)
+    legend(drawing, columns=5)
     caption = (
         f"Accuracy against {', '.join(costs)}; averages over the data sets. Filled: "
         "our runs, bars: standard deviation over the seeds, dashed: nothing is trained. Hollow: "
@@ -131,10 +132,15 @@ COSTS: dict[str, Callable[[Collected, str], float | None]] = {  # of a row, by t
 
 
 def _own_points(
-    axes: Axes, found: Collected, rows: Sequence[Row], key: Key, cost: Callable
+    axes: Axes,
+    found: Collected,
+    rows: Sequence[Row],
+    key: Key,
+    cost: Callable,
+    given: Mapping[str, dict],
 ) -> None:
-    for row, look in zip(rows, looks(), strict=False):
-        score, size = row.scores.get(key), cost(found, row.label)
+    for row in rows:
+        score, size, look = row.scores.get(key), cost(found, row.label), given[row.label]
         if score is None or score.mean is None or size is None:
             continue
         if size == 0:
@@ -191,7 +197,7 @@ def few_shot_curves(name: str, group: Found) -> Drawn | None:
         axes.set_xticks([int(k) for k in shots], shots)
     for axes in all_axes[::4]:
         axes.set_ylabel("accuracy, all classes (%)", size=8)
-    legend(drawing, all_axes[0], columns=5 if len(parts) > 1 else 3)
+    legend(drawing, columns=5 if len(parts) > 1 else 3)
     caption = (
         f"{found.protocol.title}. Filled: our runs, bars: standard deviation over the seeds; "
         "hollow: published; horizontal lines: nothing is trained."
@@ -200,17 +206,17 @@ def few_shot_curves(name: str, group: Found) -> Drawn | None:
 
 
 def _curves(axes: Axes, found: Collected, rows: Sequence[Row], part: str) -> None:
-    each = looks()
-    for row, look in zip(rows, each, strict=False):
+    published = {f"{e['method']} (published)": e["figures"] for e in entries_of(found.protocol)}
+    given = looks_of([*(row.label for row in rows), *published])
+    for row in rows:
         known = {int(k): s for (name, k), s in row.scores.items() if name == part}
         known = {k: s for k, s in sorted(known.items()) if s.mean is not None}
-        _curve(axes, known, row.label, {"linestyle": "-", "zorder": 3, "markersize": 5, **look})
-    for entry, look in zip(entries_of(found.protocol), each, strict=False):
-        known = {
-            int(k): Score(v, {}, 0) for (name, k), v in entry["figures"].items() if name == part
-        }
+        how = {"linestyle": "-", "zorder": 3, "markersize": 5}
+        _curve(axes, known, row.label, {**how, **given[row.label]})
+    for label, values in published.items():
+        known = {int(k): Score(v, {}, 0) for (name, k), v in values.items() if name == part}
         how = {"linestyle": ":", "linewidth": 1, "markersize": 4, "markerfacecolor": "none"}
-        _curve(axes, known, f"{entry['method']} (published)", {**how, **look})
+        _curve(axes, known, label, {**how, **given[label]})
 
 
 def _curve(axes: Axes, known: Mapping[int, Score], label: str, look: dict) -> None:
@@ -230,14 +236,15 @@ def training_curves(group: Found) -> Drawn | None:
     if not curves:
         return None
     drawing, (axes,) = panels(1, 6.0, 3.8, columns=1)
-    for (name, values), look in zip(curves.items(), looks(), strict=False):
+    given = looks_of(curves)
+    for name, values in curves.items():
         size = {"markersize": 4, "linewidth": 2 if name == "loss" else 1.2}
-        axes.plot(list(values), list(values.values()), label=name, **size, **look)
+        axes.plot(list(values), list(values.values()), label=name, **size, **given[name])
     axes.set(yscale="log", xlabel="epoch", ylabel="mean over the epoch")
     axes.yaxis.set_major_formatter(ScalarFormatter())
     axes.yaxis.set_minor_formatter(NullFormatter())
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    legend(drawing, axes, columns=3)
+    legend(drawing, columns=3)
     run = trainings[0][0]
     caption = (
         f"Training of {run.row} on {run.dataset}, {run.shots} shots, seed {run.seed}: the loss and "

@@ -52,7 +52,9 @@ class Result:
 
     @property
     def seconds(self) -> float:
-        return sum(self.data["seconds"].values())
+        """Return what it took; seeds stepped together share the seconds of their training."""
+        seconds, seeds = self.data["seconds"], self.data.get("together", [1])
+        return seconds["training"] / len(seeds) + seconds["evaluation"]
 
     @property
     def of_runner(self) -> bool:
@@ -139,7 +141,7 @@ def _is(result: Result, run: Run) -> bool:
     before = _read(training) if training and training.exists() else None
     if before is None:
         return False  # what these prompts were trained on is not known
-    return fingerprint(before["config"]) == fingerprint(_config(run.of_training()))
+    return fingerprint(before["config"]) == fingerprint(_config(run.training))
 
 
 def _is_final(checkpoint: Mapping, config: Mapping) -> bool:
@@ -157,13 +159,15 @@ def deviations(run: Run, result: Result) -> dict[str, tuple]:
     found, names = result.data["config"], {stem: name for name, stem in dataset_stems().items()}
     dataset = {**found["DATASET"], "NAME": names[_like(run.dataset)]}
     text = json.dumps({**found, "DATASET": dataset, "SEED": 1, "OUTPUT_DIR": ""}, sort_keys=True)
-    folders = {"folder": Path("run"), "training": run.training and Path("train")}
+    plain = {"seed": 1, "dataset": _like(run.dataset)}
+    training = run.training and replace(run.training, **plain, folder=Path("train"))
+    plain |= {"folder": Path("run"), "training": training}
     apart = {
         "SEED": (found["SEED"], run.seed),
         "DATASET.NAME": (found["DATASET"]["NAME"], names[run.dataset]),
     }
     return {
-        **_differences(replace(run, seed=1, dataset=_like(run.dataset), **folders), text),
+        **_differences(replace(run, **plain), text),
         **{key: (here, own) for key, (here, own) in apart.items() if here != own},
     }
 

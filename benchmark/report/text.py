@@ -1,4 +1,4 @@
-"""Tables as text: for terminals, Markdown, LaTeX, CSV and JSON."""
+"""Write tables as text: for terminals, Markdown, LaTeX, CSV and JSON."""
 
 import csv
 import io
@@ -82,25 +82,27 @@ def _narrow(cell: Cell) -> str:
     return "\n".join(lines)
 
 
+def _notes(table: Table, mark: str = "") -> list[str]:
+    verdict = [f"{mark}{table.verdict.text}{mark}"] if table.verdict else []
+    return [*verdict, *table.notes, *table.sources]
+
+
 def _terminal(table: Table) -> str:
     wrap = textwrap.TextWrapper(100, initial_indent="  ", subsequent_indent="    ")
     grid = _grid(table, "simple")
     if len(grid.splitlines()[0]) > WIDTH:
         grid = _grid(table, "simple", narrow=True)
-    verdict = [table.verdict.text] if table.verdict else []
-    notes = [wrap.fill(note) for note in (*verdict, *table.notes, *table.sources)]
+    notes = [wrap.fill(note) for note in _notes(table)]
     return "\n".join([table.title, "", grid, *notes])
 
 
 def _markdown(table: Table) -> str:
-    verdict = [f"**{table.verdict.text}**"] if table.verdict else []
-    notes = ["", *(f"- {note}" for note in (*verdict, *table.notes, *table.sources))]
+    notes = ["", *(f"- {note}" for note in _notes(table, mark="**"))]
     return "\n".join([f"### {table.title}", "", _grid(table, "github"), *notes]).rstrip()
 
 
 def _latex(table: Table) -> str:
     """Write a tabular for the package booktabs, with notes as comments."""
-    verdict = [table.verdict.text] if table.verdict else []
-    notes = [f"% {note}" for note in (table.title, *verdict, *table.notes, *table.sources)]
+    notes = [f"% {note}" for note in (table.title, *_notes(table))]
     grid = SIGNED.sub(r"\1$\2$", _grid(table, "latex_booktabs").replace("±", r"$\pm$"))
     return "\n".join([*notes, grid])

@@ -197,7 +197,8 @@ def run(args: argparse.Namespace, scratch: Path) -> dict:
             logger.info("%d classes: %s", classes, found["what"])
             content["records"] = records
             if args.project:
-                content["projection"] = {n: project(records, n) for n in (OURS, REFERENCE)}
+                sides = (OURS, REFERENCE) if args.against else (OURS,)
+                content["projection"] = {name: project(records, name) for name in sides}
             if args.output:
                 write_json(content, str(args.output))
     return content

@@ -18,7 +18,7 @@ SEEDS = 3  # stepped together, as many as the paper trains
 
 
 class Sides:
-    """Processes by name, asked in turn, so that whatever else the machine does meets all alike.
+    """Ask processes in turn, by name, so that whatever else the machine does meets all alike.
 
     One that fails is ended, and left out of what follows.
 

@@ -45,12 +45,13 @@ report() {
 }
 
 # run_then_report REPORT-FLAG NAMES PROTOCOL... WORDS...: runs, then reports, after failures too.
-# What was interrupted or refused ends here, and so does a dry run.
+# What was interrupted or refused ends here, and so does what runs nothing: a dry run, or a launcher
+# that submits jobs or prints a script.
 run_then_report() {
   local flag="$1" names="$2" status=0
   shift 2
   run "$@" || status=$?
-  if ((status > 1)) || [[ " $* " == *" --dry-run "* ]]; then
+  if ((status > 1)) || [[ " $* " =~ \ --(dry-run|launcher[ =](slurm|print))\  ]]; then
     exit "$status"
   fi
   report "$flag" "$names"

@@ -46,7 +46,7 @@ def write_result(
     folder.mkdir(parents=True)
     config = json.loads(json.dumps(expected(arguments)))
     checkpoint = run.training and {
-        "path": str(output / run.training / "prompt_learner" / "model.pth.tar-1"),
+        "path": str(output / run.training.folder / "prompt_learner" / "model.pth.tar-1"),
         "epoch": config["OPTIM"]["MAX_EPOCH"],
     }
     results = {

@@ -14,6 +14,7 @@ from benchmark.gpu import machine, sections
 from benchmark.gpu.machine import Check, Machine
 from experiment import cli
 from experiment.exit_status import NO_GPU, UNEXPECTED
+from prompting import share_backbones
 
 ROOT = Path(machine.__file__).parents[2]
 INSIDE = ("environment", "compute", "capture", "recovery", "weights", "speed", "loop", "memory")
@@ -50,6 +51,18 @@ def test_a_section_passes_on_a_cpu(run, name):
 def test_whole_runs_pass_on_a_cpu(name):
     checks = gpu.call_section(name, "cpu")
     assert checks and all(check["passed"] for check in checks), checks
+
+
+def test_every_method_that_a_section_takes_has_gradients_and_settings(tmp_path, monkeypatch):
+    """What draws, or has nothing to train, is left out: its gradients differ, or no graph is."""
+    monkeypatch.setenv("MMLOP_CACHE", "off")
+    here = Machine("cpu", tmp_path)
+    assert {"CLIPAdapter", "MMLoP", "TaskRes"} < set(here.methods)
+    assert not {"CLIPLoRA", "TipAdapter", "ZeroshotCLIP"} & set(here.methods)
+    with share_backbones():
+        for method in here.methods:
+            assert sections._gradients(here.build(method, "fp32")).norm() > 0, method
+            assert Machine("cuda", tmp_path).config(method).is_file()
 
 
 def test_every_section_is_in_the_document():
@@ -117,7 +130,13 @@ def processes(monkeypatch):
             self.output = Path(words["--output"])
 
         def wait(self, limit=None):
-            return self.do(self.output) if limit else -9
+            self.returncode = None
+            if limit:
+                self.returncode = self.do(self.output)
+            return self.returncode
+
+        def poll(self):
+            return self.returncode
 
     monkeypatch.setattr(gpu.subprocess, "Popen", Process)
     monkeypatch.setattr(gpu, "commit", lambda: None)
@@ -155,6 +174,18 @@ def test_the_lines_the_file_and_the_exit_status(processes, monkeypatch, tmp_path
     with pytest.raises(SystemExit) as end:
         gpu.main([*words, "--sections", "passes"])
     assert end.value.code == 0
+
+
+def test_ctrl_c_ends_the_section_that_runs(processes, monkeypatch):
+    def interrupted(output):
+        raise KeyboardInterrupt
+
+    killed = []
+    monkeypatch.setattr(gpu.os, "killpg", lambda *arguments: killed.append(arguments))
+    processes.update(runs=interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        gpu.call_section("runs", "cpu")
+    assert killed == [(0, signal.SIGKILL)]
 
 
 def test_without_a_gpu_it_says_so(capsys):

@@ -160,14 +160,10 @@ def test_the_demo_world_has_one_backbone():
 
 def test_a_test_names_its_training(tmp_path):
     training, test = expand(load("cross_dataset"))[:2]
-    assert (test.dataset, test.trained_on, test.training) == (
-        "caltech101",
-        "imagenet",
-        training.folder,
-    )
+    assert (test.dataset, test.training.dataset) == ("caltech101", "imagenet")
     words = test.arguments("data", tmp_path)
     assert words[words.index("--model-dir") + 1] == str(tmp_path / training.folder)
-    assert test.of_training() == training
+    assert test.training == training
 
 
 def test_zero_shot_runs_once():
@@ -239,6 +235,9 @@ def test_what_a_protocol_does_not_have_is_refused(name, asked, message):
         (("seeds: [1, 2]\n", ""), "lacks the key 'seeds'"),
         (("[caltech101]", "[caltech]"), "there is no configs/datasets/caltech.yaml"),
         (("config:", "options: {OPTIM.LR: }\nconfig:"), "OPTIM.LR has no value"),
+        (("shots: [2]", "shots: 16"), "shots is 16: expected a list, such as .16."),
+        (("datasets: [caltech101]", "datasets: dtd"), "datasets is dtd: expected a list"),
+        (("shots: [2]", "shots: [2, 4]"), "only few_shot tables have several numbers"),
     ],
 )
 def test_a_wrong_protocol_says_what_is_wrong(tiny_protocol, change, message):

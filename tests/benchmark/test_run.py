@@ -84,6 +84,18 @@ def test_lists_and_pairs_may_stand_in_any_order():
     assert (args.seeds, args.shots) == ([1, 2], [4])
 
 
+def test_a_protocol_of_capital_letters_is_no_key():
+    args = parse_args(shlex.split("VTAB.yaml --root data --output out OPTIM.LR 1"))
+    assert (args.protocols, args.pairs) == (["VTAB.yaml"], ["OPTIM.LR", "1"])
+
+
+def test_fewer_than_one_run_at_once_is_refused(capsys):
+    with pytest.raises(SystemExit) as end:
+        parse_args(shlex.split("base2new --root data --output out --jobs 0"))
+    assert end.value.code == 2
+    assert "argument --jobs: expected 1 or more, not 0" in capsys.readouterr().err
+
+
 def test_only_what_failed_is_retried(tmp_path):
     words = f"base2new few_shot --root data --output {tmp_path} --retry-failed"
     args = parse_args(shlex.split(words))
@@ -99,10 +111,14 @@ def test_only_what_failed_is_retried(tmp_path):
 def test_gpus_count_within_the_visible_ones(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
     assert run.chosen_gpus(["1"]) == ["5"]
-    with pytest.raises(ValueError, match="--gpus 2: CUDA_VISIBLE_DEVICES is 2,5, so numbers go"):
-        run.chosen_gpus(["2"])
+    for wrong in ("2", "a"):
+        with pytest.raises(ValueError, match=f"--gpus {wrong}: 2 GPUs are visible here, numbered"):
+            run.chosen_gpus(["0", wrong])
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    monkeypatch.setattr(run.torch.cuda, "device_count", lambda: 4)
     assert run.chosen_gpus(["3", "1"]) == ["3", "1"]
+    with pytest.raises(ValueError, match="--gpus 4: 4 GPUs are visible here, numbered from 0."):
+        run.chosen_gpus(["4"])
 
 
 def test_visible_gpus_are_those_given(monkeypatch):

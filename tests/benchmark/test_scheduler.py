@@ -7,10 +7,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from benchmark import run
+from benchmark import run, scheduler
+from benchmark.calls import Call, Plan
+from benchmark.scheduler import Scheduler
+from benchmark.unit import BUSY
 from experiment import cli
 from experiment.lock import InUse, claim
 
@@ -136,6 +140,23 @@ def test_two_runners_on_one_folder_share_the_work(words, tmp_path):
     assert not list(output.rglob("log.txt-*"))  # no run was begun twice
 
 
+def test_a_unit_that_another_process_has_is_named_once(tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "seed1" / "train"
+    statuses = [BUSY, BUSY, BUSY, 0]
+
+    def start(*_):
+        status = statuses.pop(0)
+        lines = [] if status else [json.dumps({"folder": str(folder), "kind": "finished"})]
+        return SimpleNamespace(stdout=lines, returncode=status, wait=lambda: status)
+
+    monkeypatch.setattr(scheduler, "start", start)
+    monkeypatch.setattr(scheduler, "RETRY", 0.0)
+    outcomes = {}
+    Scheduler(Plan(tmp_path, [[Call((), folder, True)]]), [0], [None], outcomes).run()
+    assert outcomes[folder].kind == "finished" and not statuses
+    assert capsys.readouterr().err.count("waiting for seed1: another process has it") == 1
+
+
 def test_an_interrupted_runner_says_how_to_resume(words, tmp_path):
     runner = start(words("--seeds", "1", epochs=500))
     wait_for_checkpoint(tmp_path)
@@ -171,9 +192,9 @@ def test_every_process_sees_its_gpu_alone_before_it_asks_for_any(words, tmp_path
     (tmp_path / "sitecustomize.py").write_text(SPY)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), *sys.path]))
     monkeypatch.setenv("SPY", str(tmp_path / "seen"))
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
-    scheduler = start(words("--gpus", "3,5"))
-    assert scheduler.wait(timeout=120) == 0, scheduler.stderr.read()
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3,4,5")
+    runner = start(words("--gpus", "3,5"))
+    assert runner.wait(timeout=120) == 0, runner.stderr.read()
     assert sorted((tmp_path / "seen").read_text().split()) == ["3", "5"]
 
 

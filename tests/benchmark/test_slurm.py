@@ -15,6 +15,7 @@ import torch
 
 from benchmark import run, slurm, status
 from benchmark.calls import JOBS
+from benchmark.failures import change_json
 from experiment.lock import read_owner
 from tests.benchmark import cluster
 
@@ -166,25 +167,45 @@ def _parent(pid: int) -> int:
 
 
 @pytest.mark.parametrize(
-    ("text", "limit"), [("90", 90), ("4:00:00", 240), ("1-02:30:00", 1590), ("0:45:59", 45)]
+    ("text", "limit"),
+    [
+        ("90", 90),
+        ("4:00:00", 240),
+        ("1-02:30:00", 1590),
+        ("0:45:59", 45),
+        ("1-12", 2160),
+        ("1-12:30", 2190),
+    ],
 )
 def test_time_limits_are_slurm_s(text, limit):
     assert slurm.minutes(text) == limit
 
 
 def test_the_script_is_an_array_of_what_is_left(words, tmp_path, capsys):
-    extra = ("--partition", "gpu", "--gpus-per-job", "2", "--sbatch", "mem=32G,account=a b")
+    extra = ("--partition", "gpu", "--gpus-per-job", "2", "--sbatch", "mem=32G")
+    extra += ("--sbatch", "exclude=n1,n2", "--sbatch", "account=a b", "--sbatch", "exclusive")
     assert go(words("out", "--launcher", "print", "--array", "3", *extra)) == 0
     lines = capsys.readouterr().out.splitlines()
     options = [line.removeprefix("#SBATCH --") for line in lines if line.startswith("#SBATCH")]
     assert {"array=0-1%3", "partition=gpu", "gpus-per-node=2", "mem=32G", "account='a b'"} < set(
         options
     )
+    assert {"exclude=n1,n2", "exclusive"} < set(options)
     assert {"requeue", "signal=B:USR2@120", "time=240", f"chdir={Path.cwd()}"} < set(options)
     assert "units=(0 1)" in lines
     (plan,) = (tmp_path / "out" / JOBS).glob("plan-*.json")
     assert any(f"-m benchmark.unit {plan} ${{units[$SLURM_ARRAY_TASK_ID]}} &" in x for x in lines)
     subprocess.run(["bash", "-n"], input="\n".join(lines), text=True, check=True)
+
+
+def test_where_nothing_is_left_no_script_is_printed(words, tmp_path, capsys):
+    record = {f"{HOME}/seed{seed}": f"7_{seed}" for seed in (1, 2)}
+    change_json(tmp_path / "out" / status.RECORD, lambda jobs: jobs.update(record))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(status, "ask", lambda *_: {"7_1": "RUNNING", "7_2": "PENDING"})
+        assert go(words("out", "--launcher", "print")) == 0
+    printed = capsys.readouterr()
+    assert not printed.out and "nothing is left to submit" in printed.err
 
 
 def test_a_limit_that_leaves_no_time_to_save_is_refused(words, capsys):

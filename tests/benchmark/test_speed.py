@@ -131,6 +131,7 @@ def test_the_command_measures_our_trainer(tmp_path, tiny_file, capsys):
     share = step["needed"] / step["ours"]["seconds"] / content["machine"]["peak"]
     assert step["ours"]["share_of_peak"] == pytest.approx(share)
     assert found["seeds"]["together"]["seconds"] > 0 and found["seeds"]["ratio"] > 0
+    assert set(content["projection"]) == {"ours"}  # the side that ran
     assert content["projection"]["ours"]["base2new"] is None  # of one number of classes
     printed = capsys.readouterr().out
     assert all(word in printed for word in (*WHATS, "of peak", "base2new"))

@@ -48,8 +48,13 @@ def test_a_folder_is_copied_once(root, words, tmp_path, monkeypatch):
 def test_an_archive_beside_it_is_unpacked_instead(root, words, tmp_path, kind, ending):
     before = files(root)
     shutil.make_archive(str(root / "caltech-101"), kind, root, "caltech-101")
-    assert (root / f"caltech-101{ending}").exists()
+    packed = root / f"caltech-101{ending}"
+    content = packed.read_bytes()
     shutil.rmtree(root / "caltech-101")
+    packed.write_bytes(content[: len(content) // 2])
+    with pytest.raises(ValueError, match=f"caltech-101{ending} is not whole, .*: pack it again."):
+        staged(words, tmp_path / "disk")
+    packed.write_bytes(content)
     assert files(Path(staged(words, tmp_path / "disk")[1])) == before
 
 
@@ -63,7 +68,7 @@ def test_a_copy_that_is_not_whole_is_refused_and_made_again(root, words, tmp_pat
 
     with monkeypatch.context() as patch:
         patch.setattr(stage.shutil, "copytree", torn)
-        with pytest.raises(ValueError, match="lacks caltech-101/split_zhou_Caltech101.json: look"):
+        with pytest.raises(ValueError, match="lacks split_zhou_Caltech101.json: check"):
             staged(words, tmp_path / "disk")
     assert files(Path(staged(words, tmp_path / "disk")[1])) == files(root)
 

@@ -16,7 +16,7 @@ import pytest
 from benchmark import run, scheduler, status
 from benchmark.calls import JOBS, Call, Plan, read_plan, units
 from benchmark.failures import Outcome, change_json, record
-from experiment.lock import claim
+from experiment.lock import NAME, claim
 
 ROOT = Path(run.__file__).parents[1]
 LOG = "epoch [3/4] batch [5/10] time 0.1 (0.1) data 0.0 (0.0) loss 1.50 (1.2345) loss_ce 1 (1)\n"
@@ -38,9 +38,10 @@ def output(tmp_path) -> Path:
     return tmp_path
 
 
-def finish(folder: Path, **seconds: float) -> None:
+def finish(folder: Path, training: float = 0.0, evaluation: float = 0.0, **more) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "results.json").write_text(json.dumps({"seconds": seconds}))
+    content = {"seconds": {"training": training, "evaluation": evaluation}, **more}
+    (folder / "results.json").write_text(json.dumps(content))
 
 
 def kinds(output: Path) -> dict[str, str]:
@@ -64,6 +65,11 @@ def test_it_counts_and_says_who_is_at_work_and_what_failed(output, capsys):
     # 50 seconds for 100 steps with all that belongs to them; 200 steps and 37.5 % are left.
     assert found["seconds_per_training"] == 40
     assert found["seconds_left"] == pytest.approx(50 * 2.375)
+
+
+def test_seeds_stepped_together_share_the_seconds_of_their_training(output):
+    finish(output / "base/seed1/train", training=90.0, evaluation=10.0, together=[1, 2, 3])
+    assert status.survey(output)["base/seed1/train"].seconds == 40
 
 
 def test_as_json_it_says_the_same(output, capsys):
@@ -111,6 +117,17 @@ def test_jobs_wait_in_the_queue_or_are_gone(output, queue):
     gone = states["base/seed5/train"]
     assert (gone.kind, gone.text) == ("failed", "job 7_2 is gone, and left no result")
     assert gone.log == f"{output / JOBS / '7_2'}_0_log.err"
+
+
+def test_slurm_is_asked_once_for_all_jobs_at_work(output, queue, monkeypatch):
+    asked = []
+    monkeypatch.setattr(status, "may_be_alive", lambda owner: bool(asked.append(owner["job"])))
+    for seed, job in ((3, "7_0"), (5, "7_2")):
+        owner = {"host": "n7", "pid": 1, "identity": "x", "job": job, "node": "n7"}
+        (output / f"base/seed{seed}" / NAME).write_text(json.dumps(owner))
+    states = status.survey(output)
+    assert states["base/seed3/train"].where == "job 7_0 on n7"
+    assert states["base/seed5/train"].kind == "failed" and set(asked) == {"7_2"}
 
 
 def test_where_slurm_does_not_answer_nothing_is_called_lost(output, queue, monkeypatch):

@@ -142,6 +142,15 @@ def test_a_dry_run_of_each_table_and_figure(name, recorder, capsys):
     assert len(commands) == len(set(commands)) == ON_DEMO[name]
 
 
+@pytest.mark.parametrize("words", ["--launcher print", "--launcher=slurm", "--launcher slurm"])
+def test_what_a_cluster_is_to_run_is_not_reported_yet(recorder, words):
+    """The script for sbatch stands alone on stdout."""
+    done = call(FOLDER / "figure3_up_projection.sh", *words.split(), PYTHON=recorder)
+    assert done.returncode == 0 and len(done.stdout.splitlines()) == 1
+    done = call(FOLDER / "figure3_up_projection.sh", "--launcher", "local", PYTHON=recorder)
+    assert len(done.stdout.splitlines()) == 2
+
+
 @pytest.mark.parametrize(("status", "reports"), [(0, True), (1, True), (2, False), (130, False)])
 def test_a_table_is_printed_after_failures_but_not_of_what_was_refused_or_interrupted(
     tmp_path, status, reports

@@ -104,6 +104,8 @@ def test_a_method_without_a_rival_is_not_compared(output, capsys):
         (["--figures", "figure4_few_shot"], "nothing to draw figure4_few_shot from below"),
         (["--figures", "critical_difference"], "docs/tables.md says how many data sets and"),
         (["--protocol", "nothing"], 'No protocol "nothing": choose '),
+        (["--figures", "figure4_few_shot", "--check"], "--figures goes with --seeds alone"),
+        (["--figures", "figure4_few_shot", "--format", "html"], "--figures goes with --seeds"),
         ([], "There is no results.json below"),
     ],
 )

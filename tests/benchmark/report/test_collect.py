@@ -42,6 +42,12 @@ def test_runs_by_hand_count_where_they_are_the_protocol_s(tmp_path, result):
     assert scores(tmp_path) == {}
 
 
+def test_seeds_stepped_together_share_the_seconds_of_their_training(tmp_path, result):
+    for run in dtd(seeds=(1, 2, 3))[::2]:
+        result(tmp_path, run, 60.0, together=[1, 2, 3])
+    assert [each.seconds for each in Results(tmp_path).all] == [60 / 3 + 1] * 3
+
+
 def test_prompts_of_an_early_epoch_do_not_count(tmp_path, result):
     """Evaluations by hand, with --load-epoch 3 and without."""
     base, new = dtd()

@@ -1,5 +1,6 @@
 """Reliability diagrams and confusion matrices: what is drawn is what was measured."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -77,6 +78,9 @@ def test_base_and_new_stand_apart(tmp_path, result, metrics, runs):
     found = collect(load("base2new"), Results(tmp_path))
     first, second = figures.draw_all([found], tmp_path / "figures", ["reliability", "confusion"])
     assert ">base classes<" in first.svg and ">new classes<" in first.svg and ">MMLoP<" in first.svg
+    apart = [(replace(run, row=f"its {run.classes}"), own) for run, own in found.runs]
+    drawing, *_ = figures.reliability({"base2new": replace(found, runs=apart)})
+    assert [text.get_text() for text in drawing.legends[0].texts] == ["its base", "its new"]
     for title in ("dtd, base", "dtd, new", "eurosat, base", "eurosat, new"):
         assert f">{title}<" in second.svg
     assert (tmp_path / "figures" / "confusion.png").read_bytes()[:4] == b"\x89PNG"

@@ -6,6 +6,7 @@ import os
 import pytest
 import torch
 
+import prompting.files
 from benchmark.plan import expand
 from benchmark.protocol import load, select
 from benchmark.report import canvas, figures
@@ -113,6 +114,20 @@ def test_published_points_stand_next_to_ours(found, tmp_path):
         assert f">{name}<" in curves.svg
 
 
+def test_the_legend_names_what_any_panel_shows(found):
+    """Panels have other rows in another order; the look of a row is the same in all."""
+    group = {}
+    for name, rows in (("base2new", "CoOp,MMLoP"), ("few_shot", "TipAdapterF,MMLoP,CoOp")):
+        group[name] = found(name, lambda run: 60.0, rows.split(","))
+        group[name].parameters.update(CoOp=8_192, MMLoP=11_556, TipAdapterF=1_000_000)
+    drawing, *_ = figures.trade_off(["trainable parameters"], group)
+    shown = [zip(*axes.get_legend_handles_labels(), strict=True) for axes in drawing.axes]
+    first, second = ({label: points[0].get_color() for points, label in each} for each in shown)
+    assert len(first) == 2 and second == first | {"TipAdapterF": canvas.COLOURS[2]}
+    legend = [text.get_text() for text in drawing.legends[0].texts]
+    assert sorted(legend) == ["CoOp", "MMLoP", "TipAdapterF"]
+
+
 def test_seconds_and_memory_are_those_of_trainings_that_had_a_process_each(tmp_path, result):
     protocol = select(load("few_shot", demo=True), seeds=[1, 2, 3], shots=[8, 16])
     for run in expand(protocol):
@@ -127,6 +142,17 @@ def test_seconds_and_memory_are_those_of_trainings_that_had_a_process_each(tmp_p
     assert [cost(found, "CoOp") for cost in figures.COSTS.values()] == [None, None, None]
     found.parameters["ZeroshotCLIP"] = 0
     assert [cost(found, "ZeroshotCLIP") for cost in figures.COSTS.values()] == [0, 0, 0]
+
+
+def test_a_figure_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch):
+    def fails(*_):
+        raise OSError("No space left on device")
+
+    (tmp_path / "a.png").write_bytes(b"old")
+    monkeypatch.setattr(prompting.files.os, "replace", fails)
+    with pytest.raises(OSError, match="No space left"):
+        canvas.write(tmp_path, "a", canvas.panels(1, 1, 1, 1)[0], "base2new", "")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"a.png": b"old"}
 
 
 def test_nothing_is_drawn_without_results(found, tmp_path):

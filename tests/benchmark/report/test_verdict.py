@@ -148,3 +148,13 @@ def test_check_is_an_exit_status(tmp_path, capsys, result):
     with pytest.raises(SystemExit) as stopped:
         main([str(tmp_path / "nothing"), "--check"])
     assert stopped.value.code == 2
+
+
+def test_check_fails_where_nothing_was_checked(tmp_path, capsys, result):
+    run = expand(load("domain_generalization"))[0]
+    result(tmp_path, run, 60.0, "OPTIM.LR", "0.5", folder=tmp_path / "mine")
+    with pytest.raises(SystemExit) as stopped:
+        main([str(tmp_path), "--check"])
+    printed = capsys.readouterr().out
+    assert stopped.value.code == 1 and "Runs of no protocol" in printed
+    assert "Verdict" not in printed
