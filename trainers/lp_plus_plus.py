@@ -89,14 +89,13 @@ class LPPlusPlus(PromptTrainer):
         began = time.monotonic()
         image, labels = shot_features(self, passes=1)
         self.validation = validation_features(self)
-        encoding = time.monotonic() - began
+        encoding = time.monotonic() - began  # the clock starts after it
         self.sizes = step_sizes(image, self.model.frozen_text)
         shots = [{"img": image.cpu(), "label": labels.cpu()}]
-        self.train_loader_x = DataLoader(
-            shots, 1, sampler=SequentialSampler(shots), collate_fn=lambda batch: batch[0]
-        )
+        order = SequentialSampler(shots)
+        self.train_loader_x = DataLoader(shots, sampler=order, collate_fn=lambda batch: batch[0])
         super().before_train()
-        self.leave_out(-encoding)  # the clock starts in there
+        self.leave_out(-encoding)
         if self.start_epoch == 0 and not self.batches_done:
             self._begin(image, labels)
 
@@ -117,8 +116,7 @@ class LPPlusPlus(PromptTrainer):
         return {"loss_ce": F.cross_entropy(logits, labels)}, logits
 
     def update(self, values: Tensor, gradients: Gradients) -> dict[str, float]:
-        probe = self.model.prompt_learner
-        weight, bias, alpha = gradients
+        probe, (weight, bias, alpha) = self.model.prompt_learner, gradients
         for group in self.optim.param_groups:
             group["lr"] = self.sizes[0]
         summary = super().update(values, (weight, bias, None))

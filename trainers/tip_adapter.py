@@ -124,14 +124,8 @@ class TipAdapterF(StepSchedule):
                     best = right
                     cache.alpha.fill_(alpha)
                     cache.beta.fill_(beta)
-        logger.info(
-            "%s: alpha %.2f, beta %.2f (%d of %d right)",
-            self.cfg.TRAINER.NAME,
-            cache.alpha,
-            cache.beta,
-            best,
-            len(labels),
-        )
+        found = self.cfg.TRAINER.NAME, cache.alpha, cache.beta, best, len(labels)
+        logger.info("%s: alpha %.2f, beta %.2f (%d of %d correct)", *found)
 
 
 def _grid(top: float, count: int) -> list[float]:

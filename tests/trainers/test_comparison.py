@@ -122,7 +122,8 @@ def test_promptsrc_resumes_its_aggregation(run, tmp_path, monkeypatch):
 
 
 # What they keep from step to step, or draw in one, comes back from a checkpoint within an epoch.
-RESUMED = ["CLIPLoRA", "TipAdapterF", "LPPlusPlus", "TwoStage", "CoPrompt"]
+RESUMED = ["CLIPAdapter", "CLIPLoRA", "CoPrompt", "LPPlusPlus", "MMRL", "TaskRes", "TwoStage"]
+RESUMED += ["TipAdapterF"]
 
 
 @pytest.mark.parametrize("trainer", RESUMED)
