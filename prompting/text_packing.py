@@ -91,7 +91,7 @@ class Packing(Movable):
         prefix_mask, suffix_mask, _ = self.masks(query.dtype)
         prefix = attend(query[:, :length], key_value[:, :length], heads, prefix_mask)
         suffix = attend(self._lay_out(query), self._visible(key_value), heads, suffix_mask)
-        suffix = suffix.view(len(query), -1, query.shape[-1]).index_select(1, self.suffix)
+        suffix = suffix.reshape(len(query), -1, query.shape[-1]).index_select(1, self.suffix)
         return torch.cat([prefix, suffix], dim=1)
 
     def attend_at_ends(self, query: Tensor, key_value: Tensor, heads: int) -> Tensor:
@@ -101,7 +101,7 @@ class Packing(Movable):
             mask = mask.repeat(len(query), 1, 1, 1)
         rows = query.flatten(0, 1)[:, None]
         mixed = attend(rows, self._visible(key_value), heads, mask)
-        return mixed.view(len(key_value), len(self.end), -1)
+        return mixed.reshape(len(key_value), len(self.end), -1)
 
     def at_ends(self, x: Tensor) -> Tensor:
         """Return the last token of each prompt (H, C, d) of packed ones."""

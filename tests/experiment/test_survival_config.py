@@ -98,6 +98,7 @@ def outcome(words, tmp_path, monkeypatch, capsys):
 @example([])
 @example([("OPTIM.LR", "-0.1")])
 @example([("OPTIM.STEPSIZE", "(3, 5)"), ("OPTIM.LR_SCHEDULER", "multi_step")])
+@example([("MODEL.BACKBONE.HEAD_WIDTHS", "(1, 2)")])
 def test_it_trains_or_says_why_not(outcome, pairs):
     code, printed = outcome(*[word for pair in pairs for word in pair])
     if code == "trained":
