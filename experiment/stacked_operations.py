@@ -12,7 +12,7 @@ from torch.overrides import TorchFunctionMode
 
 
 class _Stacked(torch.autograd.Function):
-    """What the operations have in common."""
+    """Share what the operations have in common."""
 
     @staticmethod
     def setup_context(ctx, inputs: tuple, output: Tensor) -> None:

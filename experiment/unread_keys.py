@@ -21,7 +21,7 @@ Values = Mapping[str, Any]  # of all keys, by their dotted names
 
 
 class Reader(NamedTuple):
-    """Who reads a key; `text` follows "is read only"."""
+    """Name who reads a key; `text` follows "is read only"."""
 
     text: str
     holds: Callable[[Values], bool]

@@ -1,4 +1,4 @@
-"""What a folder of prompts says about them in `adapter_config.json`, and the model made of it.
+"""Describe prompts in `adapter_config.json`, and build the model of such a description.
 
 Shapes are those of the tensors. The configuration holds what tensors do not tell: the kind of
 prompt learner, the text around the class names, and the backbone.
@@ -26,7 +26,7 @@ State = Mapping[str, Tensor]
 
 
 class Kind(NamedTuple):
-    """How a prompt learner is made of its tensors and settings.
+    """Say how a prompt learner is made of its tensors and settings.
 
     Attributes:
         build: a function of tensors and settings; the values are loaded afterwards.

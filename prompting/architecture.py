@@ -1,4 +1,4 @@
-"""What a file of weights cannot say: the activation, and how wide the attention heads are."""
+"""Hold what a file of weights cannot say: activation and width of the attention heads."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ HEAD_WIDTHS = (64, 64)  # OpenAI's
 
 @dataclass(frozen=True)
 class Architecture:
-    """What the weights of an OpenAI-style CLIP were trained with.
+    """Say what the weights of an OpenAI-style CLIP were trained with.
 
     Attributes:
         activation: quick_gelu (OpenAI's) or gelu; empty where it is not known, which is quick_gelu.

@@ -1,4 +1,4 @@
-"""What an evaluation tells beyond its accuracy: per class, macro-F1, calibration, confusions.
+"""Compute what an evaluation shows beyond accuracy: per class, macro-F1, calibration, confusions.
 
 It is made of three numbers per image: the label, the class with the largest logit, and its
 confidence, the softmax of the logits at the model's own scale. All figures are percent. The

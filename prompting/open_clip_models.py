@@ -55,7 +55,7 @@ class Source:
 
     @property
     def label(self) -> str:
-        """What makes these another model than the same weights in another architecture."""
+        """Return what tells these from the same weights in another architecture."""
         return json.dumps(self.config, sort_keys=True)
 
 

@@ -1,4 +1,4 @@
-"""What the prompted encoders ask of a tower, and OpenAI's answers.
+"""Define what the prompted encoders ask of a tower, and OpenAI's answers.
 
 A tower of another architecture is a subclass that overrides what differs: `open_clip_towers.py`,
 `timm_towers.py`. Towers own no weights; they know where a model keeps its own, and drive its blocks

@@ -29,7 +29,7 @@ READERS = min(8, os.cpu_count() or 1)  # threads: decoding and resizing leave Py
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a model says of one file.
+    """Hold what a model says of one file.
 
     Attributes:
         path: the file.

@@ -11,7 +11,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class ImageSettings:
-    """How a model of open_clip was shown images.
+    """Say how a model of open_clip was shown images.
 
     Attributes:
         mean, std: of the three channels.

@@ -83,7 +83,7 @@ def _scaled(block: nn.Module, name: str, x: Tensor) -> Tensor:
 
 
 class _Weights(NamedTuple):
-    """What a block's products take: of attention, and of the MLP's two layers."""
+    """Hold what a block's products take: of attention, and of the MLP's two layers."""
 
     in_weight: Tensor
     in_bias: Tensor

@@ -1,4 +1,4 @@
-"""What a file of weights holds: found, recognised and checked before a CLIP is built of it.
+"""Find, recognise and check the weights in a file before a CLIP is built of them.
 
 A file of weights says neither its activation nor the width of its heads, and tools wrap it in their
 own ways. Wrappers are taken off; a layout that is not OpenAI's is named, not guessed at.
