@@ -38,7 +38,7 @@ class Architecture:
 
     @property
     def differs(self) -> bool:
-        """Whether this is not OpenAI's."""
+        """Return whether this is not OpenAI's."""
         return self.activation == "gelu" or self.head_widths != HEAD_WIDTHS
 
     def check_published(self, name: str) -> None:

@@ -38,7 +38,7 @@ class Tokenizer:
 
     @property
     def full(self) -> bool:
-        """Whether every text is of the context length.
+        """Say whether every text is of the context length.
 
         Pads are seen, or there is nothing in front that all texts share.
         """
