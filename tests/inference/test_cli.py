@@ -14,7 +14,7 @@ import inference.cli
 from experiment.exit_status import INCOMPLETE, MACHINE, REFUSED, STOPPED
 from inference import cli
 from inference.run import load_run
-from prompting import load_prompts, predict
+from prompting import load_backbone, load_prompts, predict
 from tests.docs.pages import ROOT
 
 
@@ -24,6 +24,7 @@ def call(prompts, tiny_file, photos, capsys):
 
     def run(*words, sources=(photos[0].parents[1],), model=("--prompts", prompts)):
         words = [*model, *words, "--backbone", tiny_file, *sources]
+        load_backbone(tiny_file)  # which warns of what its file does not say, once
         capsys.readouterr()  # what was printed before
         status = cli.main([str(word) for word in words])
         return status, *capsys.readouterr()
