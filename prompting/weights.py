@@ -137,10 +137,9 @@ def _check_layout(state: Mapping[str, Tensor], source: str) -> None:
     if wrapped is not None:
         prefix = wrapped.removesuffix("token_embedding.weight")
         others = [key for key in state if not key.startswith(prefix)]
-        beside = f"other weights next to it, such as {others[0]}" if others else "nothing else"
+        rest = f"other weights next to it, such as {others[0]}" if others else "nothing else"
         raise ValueError(
-            f'{source} holds a CLIP under "{prefix}" and {beside}: save the CLIP\'s state dict '
-            "alone."
+            f'{source} holds a CLIP under "{prefix}" and {rest}: save the CLIP\'s state dict alone.'
         )
     shown = ", ".join(list(state)[:3]) or "no weights"
     raise ValueError(

@@ -247,7 +247,7 @@ def test_memory_that_is_used_up(words, ends, monkeypatch, error):
 
 
 def test_a_loader_s_process_that_is_killed(start, words, tmp_path):
-    """In a process of its own: PyTorch reports the death again whenever another child ends."""
+    """In its own process: PyTorch raises its error again whenever another child process ends."""
     arguments = words("CoOp", "cut", "DATALOADER.NUM_WORKERS", "1")
     process = start("run_without_loader", arguments, str(tmp_path / "shown"))
     process.join()

@@ -1,4 +1,4 @@
-"""What CoPrompt has besides its loss: sentences of each class, and two views of an image."""
+"""CoPrompt's own parts: sentences of each class, and two views of an image."""
 
 import json
 
