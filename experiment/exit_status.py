@@ -5,6 +5,7 @@ import errno
 import logging
 import signal
 import threading
+import traceback
 from collections.abc import Iterator
 from types import FrameType
 
@@ -86,17 +87,32 @@ def explain(error: Exception, running: bool) -> tuple[int, str]:
     if isinstance(error, OSError) and error.errno in ADVICE:
         where = f" ({error.filename})" if error.filename else ""
         return MACHINE, f"{error.strerror}{where}: {ADVICE[error.errno]}."
+    if ended := _lost_worker(error):
+        return MACHINE, f"{ended}. Too little memory may be why: lower DATALOADER.NUM_WORKERS."
     if isinstance(error, OSError) and running:
         return MACHINE, text
     # CUDA's own error, where what ran out was not PyTorch's to allocate, has no type of its own.
     of_cuda = isinstance(error, RuntimeError) and "CUDA error: out of memory" in text
     if of_cuda or isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)):
         return MACHINE, f"The memory is used up ({text}): lower DATALOADER.TRAIN_X.BATCH_SIZE."
-    if isinstance(error, RuntimeError) and "DataLoader worker" in text:
-        return MACHINE, f"{text} Too little memory may be why: lower DATALOADER.NUM_WORKERS."
     if isinstance(error, (ValueError, TypeError, OSError)) and not running:
         return REFUSED, text
     return UNEXPECTED, f"{type(error).__name__}: {text} (not foreseen; --debug shows its place)."
+
+
+def _lost_worker(error: Exception) -> str:
+    """Return how a loader's process ended, or nothing if that is not the error.
+
+    PyTorch notices most of the time; else the connection to that process breaks first.
+    """
+    text = _text(error)
+    if isinstance(error, RuntimeError) and "DataLoader worker" in text:
+        return text.rstrip(".")
+    last = [frame for frame, _ in traceback.walk_tb(error.__traceback__)][-1:]
+    modules = [str(frame.f_globals.get("__name__")) for frame in last]
+    if isinstance(error, (ConnectionError, EOFError)) and modules == ["multiprocessing.connection"]:
+        return f"A DataLoader worker ended ({text})"
+    return ""
 
 
 def _text(error: Exception) -> str:

@@ -20,6 +20,7 @@ import torch
 
 from experiment import cli
 from experiment import lock as locks
+from experiment.exit_status import explain
 from trainers.base import PromptTrainer
 
 NOT_KEPT = ("DATALOADER.CACHE_MB", "0")  # every image is opened again
@@ -254,6 +255,19 @@ def test_a_loader_s_process_that_is_killed(start, words, tmp_path):
     shown = (tmp_path / "shown").read_text()
     assert process.exitcode == 5, shown
     assert "DataLoader worker" in shown and "lower DATALOADER.NUM_WORKERS" in shown
+
+
+def test_a_loader_s_connection_that_breaks_first():
+    """Now and then the next batch is asked for before PyTorch knows that the process is gone."""
+    near, far = multiprocessing.Pipe()
+    far.close()
+    with pytest.raises(EOFError) as broken:
+        near.recv()
+    status, shown = explain(broken.value, running=True)
+    assert status == 5
+    assert "DataLoader worker ended" in shown and "lower DATALOADER.NUM_WORKERS" in shown
+    status, shown = explain(ConnectionResetError(errno.ECONNRESET, "by a disk"), running=True)
+    assert status == 5 and "DataLoader" not in shown
 
 
 def test_a_clock_that_is_set_back(words, resumes, tmp_path, monkeypatch):
