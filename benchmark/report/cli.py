@@ -16,7 +16,7 @@ from benchmark.report.collect import FURTHER, Collected, collect, reported
 from benchmark.report.results import Results
 from benchmark.report.tables import tables
 from benchmark.report.text import FORMATS, write
-from benchmark.report.verdict import INSIDE, Verdict
+from benchmark.report.verdict import INSIDE, NONE, Verdict
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     except (ValueError, OSError) as error:
         print(f"benchmark.report: {error}", file=sys.stderr)
         sys.exit(2)
-    if args.check and {verdict.state for verdict in verdicts} != {INSIDE}:
+    if args.check and {v.state for v in verdicts if v.state != NONE} != {INSIDE}:
         sys.exit(1)
 
 

@@ -150,6 +150,16 @@ def test_check_is_an_exit_status(tmp_path, capsys, result):
     assert stopped.value.code == 2
 
 
+def test_check_passes_over_tables_without_published_figures(tmp_path, capsys, result):
+    """Nothing is published of cross_dataset, which reproduce_all.sh runs as well."""
+    for run in expand(load("domain_generalization")):
+        result(tmp_path, run, as_published(run, "domain_generalization"))
+    result(tmp_path, expand(load("cross_dataset"))[1], 70.0)
+    main([str(tmp_path), "--check"])
+    printed = capsys.readouterr().out
+    assert "Verdict on table 2: inside." in printed and "Verdict: none." in printed
+
+
 def test_check_fails_where_nothing_was_checked(tmp_path, capsys, result):
     run = expand(load("domain_generalization"))[0]
     result(tmp_path, run, 60.0, "OPTIM.LR", "0.5", folder=tmp_path / "mine")
