@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from benchmark.plan import Run, expand, fits
-from benchmark.protocol import Protocol, select
+from benchmark.plan import Run, expand
+from benchmark.protocol import Protocol, has_settings, select
 from benchmark.report.metrics import Score, score
 from benchmark.report.published import entries
 from benchmark.report.results import Result, Results, deviations
@@ -102,21 +102,22 @@ def collect(protocol: Protocol, results: Results, seeds: Sequence[int] = ()) -> 
 def _widen(protocol: Protocol, results: Results) -> Protocol:
     """Return a protocol with all methods and seeds that results were found for, next to its own."""
     seeds = sorted({r.data["seed"] for r in results.all} - set(protocol.seeds))
-    more = replace(protocol, seeds=(*protocol.seeds, *seeds))
+    own = {label: row for label, row in protocol.rows.items() if has_settings(row[0], protocol)}
+    more = replace(protocol, rows=own, seeds=(*protocol.seeds, *seeds))
     found = {result.data["trainer"] for result in results.all}
     if not protocol.varies:
         more = select(more, trainers=["all"])
         order = {e["trainer"]: place for place, e in enumerate(entries("base2new"))}
         names = sorted(
-            (t for t in more.rows if t in protocol.rows or (t in found and fits(t, more.config))),
-            key=lambda t: (t in protocol.rows, requires_training(t), order.get(t, len(order)), t),
+            (t for t in more.rows if t in own or t in found),
+            key=lambda t: (t in own, requires_training(t), order.get(t, len(order)), t),
         )
         more = select(more, trainers=names)
     # One training serves several transfers: what counts there is what was tested.
     transfer = protocol.table == "transfer"
     runs = [run for run in expand(more) if run.training is not None or not transfer]
     there = [run for run in runs if results.of(run)]
-    rows = {run.row for run in there} | set(protocol.rows)
+    rows = {run.row for run in there} | set(own)
     seeds = {run.seed for run in there if requires_training(run.trainer)} | set(protocol.seeds)
     return replace(
         more,
