@@ -18,8 +18,8 @@ from pathlib import Path
 
 import torch
 
+from benchmark import command_line, slurm
 from benchmark import protocol as protocols
-from benchmark import slurm
 from benchmark.calls import Call, Plan, unit_name, units
 from benchmark.failures import Outcome, read_failures, record
 from benchmark.plan import Run, config_of, expand
@@ -36,12 +36,8 @@ RETRY = "add --retry-failed"
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmark.run",
-        usage="%(prog)s PROTOCOL [...] --root DATA --output OUT [options] [KEY VALUE ...]",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    usage = "%(prog)s PROTOCOL [...] --root DATA --output OUT [options] [KEY VALUE ...]"
+    parser = command_line("benchmark.run", __doc__, usage)
     parser.add_argument(
         "words", nargs="+", metavar="PROTOCOL", help=f"{', '.join(protocols.names())}, or a YAML"
     )

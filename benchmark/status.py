@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from benchmark import command_line
 from benchmark.calls import JOBS, Call, read_plan, unit_name
 from benchmark.failures import read_failures, read_json
 from benchmark.progress import progress
@@ -168,11 +169,7 @@ def show(output: Path, states: dict[str, State]) -> Iterator[str]:
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmark.status",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_line("benchmark.status", __doc__)
     parser.add_argument("output", type=Path, metavar="OUT", help="folder of all runs")
     parser.add_argument(
         "--watch", action="store_true", help=f"every {REFRESH} s, while any run is left"

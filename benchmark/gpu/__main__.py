@@ -24,6 +24,7 @@ from typing import NamedTuple
 import torch
 from dassl.utils import write_json
 
+from benchmark import command_line
 from benchmark.gpu import figures, runs, sections
 from benchmark.gpu.machine import ROOT, Machine
 from benchmark.protocol import comma
@@ -51,11 +52,7 @@ SECTIONS = {
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmark.gpu",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_line("benchmark.gpu", __doc__)
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--output", type=Path, default=Path("gpu.json"), help="file of all figures")
     parser.add_argument("--sections", type=comma, default=list(SECTIONS), help=", ".join(SECTIONS))

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmark import command_line
 from benchmark import protocol as protocols
 from benchmark.report.cells import BLANK, Cell, Table
 from benchmark.report.collect import FURTHER, Collected, collect, reported
@@ -38,11 +39,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmark.report",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_line("benchmark.report", __doc__)
     parser.add_argument("output", type=Path, metavar="OUT", help="folder of all runs")
     parser.add_argument(
         "--protocol",
