@@ -146,13 +146,7 @@ def draw(output: Path, names: Sequence[str], seeds: Sequence[int] = ()) -> None:
 def gather(
     results: Results, names: Sequence[str] = (), seeds: Sequence[int] = ()
 ) -> list[Collected]:
-    """Return protocols with what was found of them, on real data and on the demo world.
-
-    Args:
-        results: all results.
-        names: these protocols, found or not; without names those of which something was found.
-        seeds: expected; without any the protocol's.
-    """
+    """Return protocols, as `report` takes them, with what was found, on real data and the demo."""
     both = [
         collect(protocols.load(name, demo), results, seeds)
         for name in names or protocols.names()

@@ -66,13 +66,7 @@ Found = Mapping[str, Collected]  # by name, all on real data or all on the demo 
 
 
 def collect(protocol: Protocol, results: Results, seeds: Sequence[int] = ()) -> Collected:
-    """Find a protocol's results, its own rows and those of other methods and seeds.
-
-    Args:
-        protocol: as its file has it.
-        results: all results.
-        seeds: that there should be; without any the protocol's.
-    """
+    """Find results of a protocol and its seeds (or these), and those of other methods and seeds."""
     asked, protocol = protocol, _widen(select(protocol, seeds=seeds), results)
     runs = [(run, results.of(run)) for run in expand(protocol)]
     results.used |= {result.folder for _, result in runs if result}
