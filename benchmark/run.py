@@ -28,6 +28,7 @@ from benchmark.scheduler import Scheduler
 from benchmark.status import submitted, survey
 from benchmark.summary import count, relative, report, workload_table
 from benchmark.workload import schedule
+from experiment.cli import split_pairs
 from experiment.multi_seed import is_multi_seed
 from experiment.run_state import RunState, examine, is_outdated
 from trainers import requires_training
@@ -69,7 +70,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     _add_launchers(parser)
     args = parser.parse_intermixed_args(argv)
-    args.protocols, args.pairs = _split(args.words)
+    args.protocols, args.pairs = split_pairs(args.words)
     return args
 
 
@@ -93,14 +94,6 @@ def _add_launchers(parser: argparse.ArgumentParser) -> None:
         metavar="KEY[=VALUE]",
         help="another option of sbatch, such as account=A or exclusive; may be repeated",
     )
-
-
-def _split(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Split names of protocols from KEY VALUE pairs; keys are written SECTION.KEY."""
-    for index, word in enumerate(words):
-        if word.split(".")[0].isupper() and not word.endswith(".yaml"):
-            return list(words[:index]), list(words[index:])
-    return list(words), []
 
 
 def select(args: argparse.Namespace) -> list[Protocol]:
