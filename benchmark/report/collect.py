@@ -1,7 +1,7 @@
 """Bring together what was found of a protocol, and of other methods and seeds."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -60,6 +60,18 @@ class Collected:
         """Return the finished trainings of the protocol's last row, its own method as it is."""
         label = list(self.asked.rows)[-1]
         return [(run, r) for run, r in self.runs if r and run.trains and run.row == label]
+
+    def settings(self, rows: Iterable[str]) -> dict[str, str]:
+        """Return what is not the protocol's setting in these rows, by key, in words."""
+        values: dict[str, set[tuple[str, str]]] = {}
+        for row in rows:
+            for key, pairs in self.deviating.get(row, {}).items():
+                values.setdefault(key, set()).update(pairs)
+        words = {}
+        for key, pairs in sorted(values.items()):
+            has, own = (" or ".join(sorted(set(side))) for side in zip(*pairs, strict=True))
+            words[key] = f"{key} is {has}, the protocol has {own}"
+        return words
 
 
 Found = Mapping[str, Collected]  # by name, all on real data or all on the demo world

@@ -133,14 +133,8 @@ def notes_of(found: Collected) -> list[str]:
     missing = sum(result is None for _, result in found.runs)
     if missing:
         notes.append(f"{missing} of {len(found.runs)} evaluations are missing.")
-    settings: dict[str, list[tuple[str, str]]] = {}
-    for deviating in found.deviating.values():
-        for key, values in deviating.items():
-            settings.setdefault(key, []).extend(values)
-    for key, values in sorted(settings.items()):
-        has, own = (" or ".join(sorted(set(side))) for side in zip(*values, strict=True))
-        notes.append(f"Not the protocol's setting: {key} is {has}, the protocol has {own}.")
-    return notes
+    settings = found.settings(found.deviating).values()
+    return notes + [f"Not the protocol's setting: {words}." for words in settings]
 
 
 def _partial(rows: Sequence[Row], columns: Sequence[str]) -> list[str]:
