@@ -42,7 +42,8 @@ class Table:
     @property
     def words(self) -> list[bool]:
         """Return for each column if it has words, not figures."""
-        return [all(cell.kind == "label" for cell in c) for c in zip(*self.rows, strict=True)]
+        columns = zip(*self.rows, strict=True)
+        return [all(cell.kind == "label" and cell.text for cell in c) for c in columns]
 
 
 BLANK = Cell("")
