@@ -213,7 +213,8 @@ def execute(
         return _submit(whole, left, args)
     gpus = chosen_gpus(args.gpus) or [None]
     jobs = args.jobs or (len(gpus) if gpus[0] is not None else 2)
-    Scheduler(whole, left, places(gpus, jobs), outcomes).run()
+    places = [gpus[number % len(gpus)] for number in range(jobs)]
+    Scheduler(whole, left, places, outcomes).run()
     record(whole.output, outcomes.values())
     return report(planned, outcomes, args.output, retry, resume)
 
@@ -259,11 +260,6 @@ def _words(found: Mapping[Path, RunState]) -> str:
     }
     parts = [f"{kinds.count(kind)} {word}" for kind, word in words.items() if kind in kinds]
     return ", ".join(parts) or "none finished"
-
-
-def places(gpus: Sequence[str | None], jobs: int) -> list[str | None]:
-    """Return the GPU of each of so many runs at once."""
-    return [gpus[number % len(gpus)] for number in range(jobs)]
 
 
 def chosen_gpus(asked: Sequence[str] | None) -> list[str]:

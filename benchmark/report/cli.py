@@ -166,20 +166,13 @@ def other_runs(results: Results) -> Table | None:
         data = result.data
         split = f" ({data['split']} split)" if data.get("split", "test") != "test" else ""
         figures = [data.get(key) for key in ("accuracy", *FURTHER)]
-        lines.append(
-            [
-                Cell(str(result.folder.relative_to(results.output))),
-                Cell(data["trainer"]),
-                Cell(data["dataset"] + split),
-                Cell(data["subsample"]),
-                Cell(str(data["shots"])),
-                Cell(str(data["seed"])),
-                *(
-                    BLANK if f is None else Cell(f"{f:.2f}", f, kind="own", seeds=1, planned=1)
-                    for f in figures
-                ),
-            ]
-        )
+        words = [result.folder.relative_to(results.output), data["trainer"]]
+        words += [data["dataset"] + split, data["subsample"], data["shots"], data["seed"]]
+        cells = [
+            BLANK if f is None else Cell(f"{f:.2f}", f, kind="own", seeds=1, planned=1)
+            for f in figures
+        ]
+        lines.append([*(Cell(str(word)) for word in words), *cells])
     header = ["folder", "method", "data set", "classes", "shots", "seed", "accuracy"]
     header += FURTHER.values()
     return Table("Runs of no protocol", header, lines) if lines else None

@@ -59,11 +59,6 @@ def verdict(found: Collected) -> Verdict:
     return _judge(rows, found, precision)
 
 
-def tolerance(name: str) -> float:
-    """Return the points that a cell of a data set, or of the average, may differ by."""
-    return TOLERANCES.get(name, OF_A_DATASET)
-
-
 def _judge(rows: Sequence[Row], found: Collected, precision: Sequence[str]) -> Verdict:
     gaps: dict[str, float] = {}  # in the order of the table
     outside: list[str] = []
@@ -80,7 +75,7 @@ def _judge(rows: Sequence[Row], found: Collected, precision: Sequence[str]) -> V
             continue
         place = ", ".join([row.label, dataset] + [named(column)] * (column != ACCURACY))
         gaps[place] = gap
-        outside += [place] * (abs(gap) > tolerance(dataset) + 1e-9)
+        outside += [place] * (abs(gap) > TOLERANCES.get(dataset, OF_A_DATASET) + 1e-9)
     state = INCOMPLETE if missing else OUTSIDE if outside else INSIDE
     sentences = [f"None of {len(cells)} cells can be compared yet"]
     mean = largest = where = None

@@ -8,7 +8,7 @@ from benchmark.plan import expand
 from benchmark.protocol import load
 from benchmark.report import main
 from benchmark.report.published import entries
-from benchmark.report.verdict import tolerance, verdict
+from benchmark.report.verdict import verdict
 
 FIGURES = {
     name: {entry["trainer"]: entry["figures"] for entry in entries(name)}
@@ -121,11 +121,6 @@ def test_the_precision_is_named_but_voids_nothing(found):
 def test_no_verdict_where_nothing_is_published(found):
     assert verdict(found("base2new", lambda run: 70.0, demo=True)).state == "none"
     assert verdict(found("cross_dataset", lambda run: 70.0)).state == "none"
-
-
-def test_tolerances():
-    names = ("average", "food101", "eurosat", "dtd")
-    assert [tolerance(name) for name in names] == [0.5, 1.5, 4.0, 4.0]
 
 
 def test_check_is_an_exit_status(tmp_path, capsys, result):
