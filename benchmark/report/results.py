@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
+from benchmark.calls import seconds_of
 from benchmark.plan import Run
 from benchmark.protocol import dataset_stems
 from benchmark.report.log_parser import read_logs
@@ -50,9 +51,7 @@ class Result:
 
     @property
     def seconds(self) -> float:
-        """Return what it took; seeds stepped together share the seconds of their training."""
-        seconds, seeds = self.data["seconds"], self.data.get("together", [1])
-        return seconds["training"] / len(seeds) + seconds["evaluation"]
+        return seconds_of(self.data)
 
     @property
     def of_runner(self) -> bool:
