@@ -6,7 +6,7 @@ The file is the same for whoever runs a unit, here or on a cluster, and for who 
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -36,6 +36,12 @@ class Call:
     needed: Sequence[str] = ()
     group: Path | None = None
     steps: int = 0
+
+
+def seconds_of(record: Mapping) -> float:
+    """Return the seconds of a results.json; seeds stepped together share those of training."""
+    seconds, seeds = record["seconds"], record.get("together", [1])
+    return seconds["training"] / len(seeds) + seconds["evaluation"]
 
 
 @dataclass(frozen=True)

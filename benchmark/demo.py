@@ -4,12 +4,11 @@
 seed and runs once): the protocol base2new with fewer epochs. Prints its table.
 """
 
-import argparse
 import shlex
 import sys
 from pathlib import Path
 
-from benchmark import run
+from benchmark import command_line, run
 from benchmark.report import report
 from experiment.run_state import set_aside
 
@@ -18,9 +17,7 @@ SETTINGS = ["OPTIM.MAX_EPOCH", "12"]  # under four minutes on 2 slow cores
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line("benchmark.demo", __doc__)
     parser.add_argument("--output", type=Path, default=Path("output", "demo"))
     parser.add_argument("--seeds", default="1,2,3")
     parser.add_argument("--jobs", default="2", help="runs at once")

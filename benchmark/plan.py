@@ -99,14 +99,6 @@ def settings(trainer: str, stem: str, shots: int) -> Path:
     )
 
 
-def fits(trainer: str, stem: str) -> bool:
-    """Return whether a method has settings for a protocol."""
-    try:
-        return settings(trainer, stem, 0).is_file()
-    except FileNotFoundError:
-        return False
-
-
 def expand(protocol: Protocol) -> list[Run]:
     """Return all runs of a protocol, each training before its tests.
 

@@ -4,7 +4,6 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from tqdm import tqdm
 
@@ -48,14 +47,14 @@ class Bar:
         """Show what ended, and how far those at work are."""
         calls = [call for call in calls if call.trains and call.folder not in outcomes]
         at_work = {call.folder: progress(call.folder) for call in calls}
-        shares = {folder: now.share for folder, now in at_work.items()}
+        shares = {folder: share for folder, (share, _) in at_work.items()}
         # What was done before costs no time, and must not make the estimate too optimistic.
         self.begun = {**shares, **self.begun}
         before = {f: 1.0 for f, outcome in outcomes.items() if outcome.kind == "skipped"}
         self.bar.initial = self._weigh({**self.begun, **before})
         failed = sum(outcome.kind == "failed" for outcome in outcomes.values())
         words = [f"{failed} failed"] * bool(failed)
-        words += [now.text for now in at_work.values() if now.text][:SHOWN]
+        words += [text for _, text in at_work.values() if text][:SHOWN]
         self.bar.bar_format = FORM.format(len(outcomes))
         self.bar.set_postfix_str(", ".join(words), refresh=False)
         done = self._weigh({**shares, **dict.fromkeys(outcomes, 1.0)})
@@ -65,24 +64,17 @@ class Bar:
         return sum(self.weights[folder] * share for folder, share in shares.items())
 
 
-class Progress(NamedTuple):
-    """Say how much of a training is done, and its epoch and loss as text."""
-
-    share: float = 0.0
-    text: str = ""
-
-
-def progress(folder: Path) -> Progress:
-    """Read from the last line of a training's log how far it is."""
+def progress(folder: Path) -> tuple[float, str]:
+    """Read from a training's log the share that is done, and epoch and loss as text."""
     logs = sorted(folder.glob("log.txt*"), key=lambda path: path.stat().st_mtime)
     if not logs:
-        return Progress()
+        return 0.0, ""
     with logs[-1].open("rb") as file:
         file.seek(max(0, logs[-1].stat().st_size - 4096))
         lines = EPOCH_LINE.findall(file.read().decode(errors="replace"))
     if not lines:
-        return Progress()
+        return 0.0, ""
     *numbers, loss = lines[-1]
     epoch, epochs, batch, batches = map(int, numbers)
     text = f"epoch {epoch}/{epochs}" + (f" loss {float(loss):.2f}" if loss else "")
-    return Progress((epoch - 1 + batch / batches) / epochs, text)
+    return (epoch - 1 + batch / batches) / epochs, text

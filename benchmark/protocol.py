@@ -233,7 +233,7 @@ def _ask_rows(protocol: Protocol, trainers: Sequence[str]) -> dict:
         if list(trainers) == [own]:
             return dict(protocol.rows)
         raise ValueError(f"The rows of {protocol.name} are variants of {own}: drop --trainers.")
-    with_settings = [name for name in known if _has_settings(name, protocol)]
+    with_settings = [name for name in known if has_settings(name, protocol)]
     asked = with_settings if list(trainers) == ["all"] else list(trainers)
     wrong = [trainer for trainer in asked if trainer not in known]
     if wrong:
@@ -241,10 +241,11 @@ def _ask_rows(protocol: Protocol, trainers: Sequence[str]) -> dict:
     return {trainer: (trainer, ()) for trainer in asked}
 
 
-def _has_settings(trainer: str, protocol: Protocol) -> bool:
+def has_settings(trainer: str, protocol: Protocol) -> bool:
     """Return whether a method is for such tables: some are for few shots alone."""
-    folder = CONFIGS / "trainers" / trainer
-    return any((folder / f"{name}.yaml").is_file() for name in (protocol.table, "base2new"))
+    there = {path.stem for path in (CONFIGS / "trainers" / trainer).glob("*.yaml")}
+    wanted = {protocol.table, protocol.config, "base2new"} - {"demo"}
+    return bool(there & wanted) and (protocol.config != "demo" or "demo" in there)
 
 
 def _ask_datasets(protocol: Protocol, datasets: Sequence[str]) -> Protocol:

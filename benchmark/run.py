@@ -18,8 +18,8 @@ from pathlib import Path
 
 import torch
 
+from benchmark import command_line, slurm
 from benchmark import protocol as protocols
-from benchmark import slurm
 from benchmark.calls import Call, Plan, unit_name, units
 from benchmark.failures import Outcome, read_failures, record
 from benchmark.plan import Run, config_of, expand
@@ -28,6 +28,7 @@ from benchmark.scheduler import Scheduler
 from benchmark.status import submitted, survey
 from benchmark.summary import count, relative, report, workload_table
 from benchmark.workload import schedule
+from experiment.cli import split_pairs
 from experiment.multi_seed import is_multi_seed
 from experiment.run_state import RunState, examine, is_outdated
 from trainers import requires_training
@@ -36,12 +37,8 @@ RETRY = "add --retry-failed"
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmark.run",
-        usage="%(prog)s PROTOCOL [...] --root DATA --output OUT [options] [KEY VALUE ...]",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    usage = "%(prog)s PROTOCOL [...] --root DATA --output OUT [options] [KEY VALUE ...]"
+    parser = command_line("benchmark.run", __doc__, usage)
     parser.add_argument(
         "words", nargs="+", metavar="PROTOCOL", help=f"{', '.join(protocols.names())}, or a YAML"
     )
@@ -73,7 +70,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     _add_launchers(parser)
     args = parser.parse_intermixed_args(argv)
-    args.protocols, args.pairs = _split(args.words)
+    args.protocols, args.pairs = split_pairs(args.words)
     return args
 
 
@@ -97,14 +94,6 @@ def _add_launchers(parser: argparse.ArgumentParser) -> None:
         metavar="KEY[=VALUE]",
         help="another option of sbatch, such as account=A or exclusive; may be repeated",
     )
-
-
-def _split(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Split names of protocols from KEY VALUE pairs; keys are written SECTION.KEY."""
-    for index, word in enumerate(words):
-        if word.split(".")[0].isupper() and not word.endswith(".yaml"):
-            return list(words[:index]), list(words[index:])
-    return list(words), []
 
 
 def select(args: argparse.Namespace) -> list[Protocol]:
@@ -224,7 +213,8 @@ def execute(
         return _submit(whole, left, args)
     gpus = chosen_gpus(args.gpus) or [None]
     jobs = args.jobs or (len(gpus) if gpus[0] is not None else 2)
-    Scheduler(whole, left, places(gpus, jobs), outcomes).run()
+    places = [gpus[number % len(gpus)] for number in range(jobs)]
+    Scheduler(whole, left, places, outcomes).run()
     record(whole.output, outcomes.values())
     return report(planned, outcomes, args.output, retry, resume)
 
@@ -270,11 +260,6 @@ def _words(found: Mapping[Path, RunState]) -> str:
     }
     parts = [f"{kinds.count(kind)} {word}" for kind, word in words.items() if kind in kinds]
     return ", ".join(parts) or "none finished"
-
-
-def places(gpus: Sequence[str | None], jobs: int) -> list[str | None]:
-    """Return the GPU of each of so many runs at once."""
-    return [gpus[number % len(gpus)] for number in range(jobs)]
 
 
 def chosen_gpus(asked: Sequence[str] | None) -> list[str]:

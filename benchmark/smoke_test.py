@@ -4,9 +4,9 @@ What to run before spending GPU days. A smoke test that was interrupted, or that
 one that ended well moves to a dated name, and the next begins from nothing.
 """
 
-import argparse
 import sys
 import time
+from argparse import Namespace
 from pathlib import Path
 
 from benchmark import run
@@ -36,7 +36,7 @@ def plan(output: Path, jobs: int) -> list[tuple[Run, Call]]:
     return list(planned.values())
 
 
-def _parts(output: Path, jobs: int) -> list[argparse.Namespace]:
+def _parts(output: Path, jobs: int) -> list[Namespace]:
     flags = ["--root", "demo", "--output", str(output), "--jobs", str(jobs)]
     flags += ["--seeds", ",".join(map(str, SEEDS))]
     return [run.parse_args([*part, *flags, *SETTINGS]) for part in PARTS]
@@ -55,15 +55,5 @@ def smoke_test(output: Path, jobs: int) -> int:
     return status
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--output", type=Path, default=Path("output", "smoke_test"))
-    parser.add_argument("--jobs", type=int, default=2, help="runs at once")
-    args = parser.parse_args()
-    sys.exit(smoke_test(args.output, args.jobs))
-
-
 if __name__ == "__main__":
-    main()
+    sys.exit(smoke_test(Path("output", "smoke_test"), jobs=2))

@@ -15,7 +15,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from benchmark.calls import JOBS, Call, read_plan, unit_name
+from benchmark import command_line
+from benchmark.calls import JOBS, Call, read_plan, seconds_of, unit_name
 from benchmark.failures import read_failures, read_json
 from benchmark.progress import progress
 from experiment.lock import NAME, may_be_alive, read_owner
@@ -73,8 +74,8 @@ def survey(output: Path) -> dict[str, State]:
             state = found[run] = State("waiting", call.trains, log=log, steps=call.steps)
             if run in failures and not held and not queued:
                 state.kind, state.text = "failed", failures[run]["reason"]
-            elif (output / run / "results.json").exists():
-                state.kind, state.seconds = "done", _seconds(output / run / "results.json")
+            elif record := read_json(output / run / "results.json"):
+                state.kind, state.seconds = "done", seconds_of(record)
             elif held:
                 share, state.text = progress(output / run)
                 state.kind, state.where, free = "running", held, False
@@ -124,13 +125,6 @@ def _holder(lock: Path, queue: Mapping[str, str]) -> str:
     return f"{who} on {owner['host']}"
 
 
-def _seconds(results: Path) -> float:
-    """Return the seconds of a run; seeds stepped together share those of their training."""
-    record = json.loads(results.read_text(encoding="utf-8"))
-    seconds, seeds = record["seconds"], record.get("together", [1])
-    return seconds["training"] / len(seeds) + seconds["evaluation"]
-
-
 def summarize(states: dict[str, State]) -> dict:
     """Count the runs; estimate what remains from the seconds that a step, with all else, took."""
     runs = list(states.values())
@@ -168,11 +162,7 @@ def show(output: Path, states: dict[str, State]) -> Iterator[str]:
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmark.status",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_line("benchmark.status", __doc__)
     parser.add_argument("output", type=Path, metavar="OUT", help="folder of all runs")
     parser.add_argument(
         "--watch", action="store_true", help=f"every {REFRESH} s, while any run is left"

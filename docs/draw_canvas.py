@@ -1,7 +1,5 @@
 """Hold what the drawn figures share: themes, a canvas in pixels, and how files are written."""
 
-import argparse
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,17 +93,8 @@ def write(folder: Path, name: str, draw: Callable[[Theme], Figure]) -> list[Path
             figure = draw(colours)
             for ending, varying in (("svg", ("Date", "Creator")), ("png", ("Software",))):
                 path = folder / f"{name}_{theme}.{ending}"
-                part = path.with_name(f"{path.stem}.part.{ending}")
                 metadata = dict.fromkeys(varying)
-                figure.savefig(part, dpi=DPI, transparent=True, metadata=metadata)
-                os.replace(part, path)
+                figure.savefig(path, dpi=DPI, transparent=True, metadata=metadata)
                 paths.append(path)
             plt.close(figure)
     return paths
-
-
-def output_dir(description: str) -> Path:
-    """Return the folder that the command line names, docs/figures by default."""
-    parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--output-dir", type=Path, default=FOLDER)
-    return parser.parse_args().output_dir

@@ -5,7 +5,7 @@ Coordinates are pixels of the PNG, from its upper left corner.
 
 from pathlib import Path
 
-from draw_canvas import Canvas, Theme, output_dir, write
+from draw_canvas import FOLDER, Canvas, Theme, write
 from matplotlib.figure import Figure
 
 WIDTH, HEIGHT = 1600, 920
@@ -182,4 +182,4 @@ def draw_method(folder: Path) -> list[Path]:
 
 
 if __name__ == "__main__":
-    draw_method(output_dir(__doc__.splitlines()[0]))
+    draw_method(FOLDER)

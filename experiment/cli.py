@@ -32,7 +32,8 @@ from trainers.results import versions
 
 logger = logging.getLogger("dassl")
 LISTS = ("source_domains", "target_domains", "transforms")  # flags that take several values
-KEY = re.compile(r"[A-Z][A-Z0-9_]*\.[A-Za-z0-9_.]+$")  # of a configuration, known or misspelt
+# Of a configuration, known or misspelt; "VTAB.yaml" is a file.
+KEY = re.compile(r"[A-Z][A-Z0-9_]*\.(?!(.*\.)?yaml$)[A-Za-z0-9_.]+$")
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -67,7 +68,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE")
     args = parser.parse_args(argv)
     for name in LISTS:
-        values, pairs = _split(getattr(args, name) or [])
+        values, pairs = split_pairs(getattr(args, name) or [])
         if not values and pairs:
             parser.error(f"--{name.replace('_', '-')} has no value before {pairs[0]}")
         setattr(args, name, values or None)
@@ -75,8 +76,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return args
 
 
-def _split(words: list[str]) -> tuple[list[str], list[str]]:
-    """Split a flag's values from KEY VALUE pairs, which argparse takes for more of them."""
+def split_pairs(words: list[str]) -> tuple[list[str], list[str]]:
+    """Split values from the KEY VALUE pairs behind them, which argparse takes for more values."""
     keys = (index for index, word in enumerate(words) if word in defaults() or KEY.match(word))
     first = next(keys, len(words))
     return words[:first], words[first:]

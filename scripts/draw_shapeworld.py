@@ -1,6 +1,5 @@
 """Draw the demo world and its variants on one sheet: `python scripts/draw_shapeworld.py`."""
 
-import argparse
 import sys
 from pathlib import Path
 
@@ -30,13 +29,5 @@ def draw(columns: int) -> Image.Image:
     return sheet
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--output", type=Path, default=ROOT / "docs" / "shapeworld.jpg")
-    parser.add_argument("--columns", type=int, default=12)
-    args = parser.parse_args()
-    draw(args.columns).save(args.output, quality=88)
-
-
 if __name__ == "__main__":
-    main()
+    draw(columns=12).save(ROOT / "docs" / "shapeworld.jpg", quality=88)

@@ -5,7 +5,6 @@ contrastively on clean renderings and captions. This takes about 45 minutes on o
 writes prompting/demo_clip.safetensors; prompting/DEMO_CLIP.md explains the choices made here.
 """
 
-import argparse
 import math
 import random
 import sys
@@ -137,17 +136,6 @@ def export(model: CLIP, path: Path) -> None:
     save_file({**half, "token_embedding.ids": rows.to(torch.int32)}, path)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--output", type=Path, default=ROOT / "prompting" / "demo_clip.safetensors")
-    parser.add_argument("--pool", type=int, default=60_000, help="images rendered")
-    parser.add_argument("--steps", type=int, default=3500)
-    parser.add_argument("--batch", type=int, default=192)
-    parser.add_argument("--lr", type=float, default=1e-3)
-    parser.add_argument("--seed", type=int, default=0)
-    args = parser.parse_args()
-    export(pretrain(args.pool, args.steps, args.batch, args.lr, args.seed), args.output)
-
-
 if __name__ == "__main__":
-    main()
+    trained = pretrain(pool=60_000, steps=3500, batch=192, peak=1e-3, seed=0)
+    export(trained, ROOT / "prompting" / "demo_clip.safetensors")

@@ -17,12 +17,14 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from dassl.utils import write_json
 
+from benchmark import command_line
 from benchmark.gpu import figures, runs, sections
 from benchmark.gpu.machine import ROOT, Machine
 from benchmark.protocol import comma
@@ -50,11 +52,7 @@ SECTIONS = {
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmark.gpu",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_line("benchmark.gpu", __doc__)
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--output", type=Path, default=Path("gpu.json"), help="file of all figures")
     parser.add_argument("--sections", type=comma, default=list(SECTIONS), help=", ".join(SECTIONS))
@@ -98,8 +96,10 @@ def call_section(name: str, device: str) -> list[dict]:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
-        lines = output.read_text().splitlines() if output.exists() else []
-        checks = [json.loads(line) for line in lines]
+        checks = []
+        with suppress(FileNotFoundError, json.JSONDecodeError):  # a killed one's last line is torn
+            for line in output.read_text().splitlines():
+                checks.append(json.loads(line))
     if ending:
         checks.append({"name": "the end", "passed": False, "found": {"ended": ending}})
     return checks

@@ -42,7 +42,8 @@ class Table:
     @property
     def words(self) -> list[bool]:
         """Return for each column if it has words, not figures."""
-        return [all(cell.kind == "label" for cell in c) for c in zip(*self.rows, strict=True)]
+        columns = zip(*self.rows, strict=True)
+        return [all(cell.kind == "label" and cell.text for cell in c) for c in columns]
 
 
 BLANK = Cell("")
@@ -61,16 +62,6 @@ def own(score: Score | None) -> Cell:
     return Cell(text, score.mean, score.std, found, score.planned, "own")
 
 
-def published(value: float | None) -> Cell:
-    """Write a published figure, or nothing."""
-    return BLANK if value is None else Cell(f"{value:.2f}", value, kind="published")
-
-
-def difference(value: float | None) -> Cell:
-    """Write a difference with its sign, or nothing."""
-    return BLANK if value is None else Cell(f"{value:+.2f}", value, kind="difference")
-
-
-def count(number: int | None, text: str = "") -> Cell:
-    """Write a number of parameters, in another's words where there are any."""
-    return BLANK if number is None else Cell(text or f"{number:,}", number, kind="count")
+def figure(value: float | None, kind: str, form: str = ".2f", text: str = "") -> Cell:
+    """Write a figure that has no deviation, in another's words where there are any, or nothing."""
+    return BLANK if value is None else Cell(text or format(value, form), value, kind=kind)

@@ -10,13 +10,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmark import command_line
 from benchmark import protocol as protocols
 from benchmark.report.cells import BLANK, Cell, Table
 from benchmark.report.collect import FURTHER, Collected, collect, reported
 from benchmark.report.results import Results
 from benchmark.report.tables import tables
 from benchmark.report.text import FORMATS, write
-from benchmark.report.verdict import INSIDE, Verdict
+from benchmark.report.verdict import INSIDE, NONE, Verdict
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -33,16 +34,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     except (ValueError, OSError) as error:
         print(f"benchmark.report: {error}", file=sys.stderr)
         sys.exit(2)
-    if args.check and {verdict.state for verdict in verdicts} != {INSIDE}:
+    if args.check and {v.state for v in verdicts if v.state != NONE} != {INSIDE}:
         sys.exit(1)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmark.report",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_line("benchmark.report", __doc__)
     parser.add_argument("output", type=Path, metavar="OUT", help="folder of all runs")
     parser.add_argument(
         "--protocol",
@@ -149,13 +146,7 @@ def draw(output: Path, names: Sequence[str], seeds: Sequence[int] = ()) -> None:
 def gather(
     results: Results, names: Sequence[str] = (), seeds: Sequence[int] = ()
 ) -> list[Collected]:
-    """Return protocols with what was found of them, on real data and on the demo world.
-
-    Args:
-        results: all results.
-        names: these protocols, found or not; without names those of which something was found.
-        seeds: expected; without any the protocol's.
-    """
+    """Return protocols, as `report` takes them, with what was found, on real data and the demo."""
     both = [
         collect(protocols.load(name, demo), results, seeds)
         for name in names or protocols.names()
@@ -175,20 +166,13 @@ def other_runs(results: Results) -> Table | None:
         data = result.data
         split = f" ({data['split']} split)" if data.get("split", "test") != "test" else ""
         figures = [data.get(key) for key in ("accuracy", *FURTHER)]
-        lines.append(
-            [
-                Cell(str(result.folder.relative_to(results.output))),
-                Cell(data["trainer"]),
-                Cell(data["dataset"] + split),
-                Cell(data["subsample"]),
-                Cell(str(data["shots"])),
-                Cell(str(data["seed"])),
-                *(
-                    BLANK if f is None else Cell(f"{f:.2f}", f, kind="own", seeds=1, planned=1)
-                    for f in figures
-                ),
-            ]
-        )
+        words = [result.folder.relative_to(results.output), data["trainer"]]
+        words += [data["dataset"] + split, data["subsample"], data["shots"], data["seed"]]
+        cells = [
+            BLANK if f is None else Cell(f"{f:.2f}", f, kind="own", seeds=1, planned=1)
+            for f in figures
+        ]
+        lines.append([*(Cell(str(word)) for word in words), *cells])
     header = ["folder", "method", "data set", "classes", "shots", "seed", "accuracy"]
     header += FURTHER.values()
     return Table("Runs of no protocol", header, lines) if lines else None

@@ -1,12 +1,12 @@
 """Bring together what was found of a protocol, and of other methods and seeds."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from benchmark.plan import Run, expand, fits
-from benchmark.protocol import Protocol, select
+from benchmark.plan import Run, expand
+from benchmark.protocol import Protocol, has_settings, select
 from benchmark.report.metrics import Score, score
 from benchmark.report.published import entries
 from benchmark.report.results import Result, Results, deviations
@@ -61,18 +61,24 @@ class Collected:
         label = list(self.asked.rows)[-1]
         return [(run, r) for run, r in self.runs if r and run.trains and run.row == label]
 
+    def settings(self, rows: Iterable[str]) -> dict[str, str]:
+        """Return what is not the protocol's setting in these rows, by key, in words."""
+        values: dict[str, set[tuple[str, str]]] = {}
+        for row in rows:
+            for key, pairs in self.deviating.get(row, {}).items():
+                values.setdefault(key, set()).update(pairs)
+        words = {}
+        for key, pairs in sorted(values.items()):
+            has, own = (" or ".join(sorted(set(side))) for side in zip(*pairs, strict=True))
+            words[key] = f"{key} is {has}, the protocol has {own}"
+        return words
+
 
 Found = Mapping[str, Collected]  # by name, all on real data or all on the demo world
 
 
 def collect(protocol: Protocol, results: Results, seeds: Sequence[int] = ()) -> Collected:
-    """Find a protocol's results, its own rows and those of other methods and seeds.
-
-    Args:
-        protocol: as its file has it.
-        results: all results.
-        seeds: that there should be; without any the protocol's.
-    """
+    """Find results of a protocol and its seeds (or these), and those of other methods and seeds."""
     asked, protocol = protocol, _widen(select(protocol, seeds=seeds), results)
     runs = [(run, results.of(run)) for run in expand(protocol)]
     results.used |= {result.folder for _, result in runs if result}
@@ -102,21 +108,22 @@ def collect(protocol: Protocol, results: Results, seeds: Sequence[int] = ()) -> 
 def _widen(protocol: Protocol, results: Results) -> Protocol:
     """Return a protocol with all methods and seeds that results were found for, next to its own."""
     seeds = sorted({r.data["seed"] for r in results.all} - set(protocol.seeds))
-    more = replace(protocol, seeds=(*protocol.seeds, *seeds))
+    own = {label: row for label, row in protocol.rows.items() if has_settings(row[0], protocol)}
+    more = replace(protocol, rows=own, seeds=(*protocol.seeds, *seeds))
     found = {result.data["trainer"] for result in results.all}
     if not protocol.varies:
         more = select(more, trainers=["all"])
         order = {e["trainer"]: place for place, e in enumerate(entries("base2new"))}
         names = sorted(
-            (t for t in more.rows if t in protocol.rows or (t in found and fits(t, more.config))),
-            key=lambda t: (t in protocol.rows, requires_training(t), order.get(t, len(order)), t),
+            (t for t in more.rows if t in own or t in found),
+            key=lambda t: (t in own, requires_training(t), order.get(t, len(order)), t),
         )
         more = select(more, trainers=names)
     # One training serves several transfers: what counts there is what was tested.
     transfer = protocol.table == "transfer"
     runs = [run for run in expand(more) if run.training is not None or not transfer]
     there = [run for run in runs if results.of(run)]
-    rows = {run.row for run in there} | set(protocol.rows)
+    rows = {run.row for run in there} | set(own)
     seeds = {run.seed for run in there if requires_training(run.trainer)} | set(protocol.seeds)
     return replace(
         more,

@@ -121,7 +121,7 @@ def _measured(read: Callable, found: Collected, label: str) -> float | None:
         if run.trains and (run.row, run.shots) == (label, 16) and result
         if "together" not in result.data
     ]
-    return 0 if found.parameters.get(label) == 0 else fmean(values) if values else None
+    return fmean(values) if values else 0 if found.parameters.get(label) == 0 else None
 
 
 COSTS: dict[str, Callable[[Collected, str], float | None]] = {  # of a row, by the axis' label

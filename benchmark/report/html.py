@@ -5,10 +5,10 @@ import re
 import shlex
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import yaml
-from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import atomic_write
 from jinja2 import Environment, FileSystemLoader
 
@@ -17,7 +17,7 @@ from benchmark.report.canvas import INK, Figure
 from benchmark.report.cells import Table
 from benchmark.report.collect import Collected
 from benchmark.report.figures import draw_all
-from benchmark.report.results import Result, Results
+from benchmark.report.results import Results
 from benchmark.report.tables import GAP
 from experiment.config import CONFIGS
 
@@ -43,8 +43,9 @@ def write_page(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"inline": inline, "config": config, "commit": _short_commit}
-    environment.filters |= {"short": short, "command": command, "lowest": lowest}
+    environment.filters |= {"inline": inline, "command": command, "commit": _short_commit}
+    environment.filters |= {"short": short, "lowest": lowest}
+    environment.filters["yaml"] = partial(yaml.safe_dump, width=1000)
     page = environment.get_template("page.html.j2").render(
         sections=[(each, tables) for each, (_, tables) in zip(found, named, strict=False)],
         other=[table for _, tables in named[len(found) :] for table in tables],
@@ -83,16 +84,6 @@ def lowest(classes: Sequence[Mapping]) -> str:
 def command(run: Run) -> str:
     """Return the command of a run that is missing."""
     return shlex.join(["python", "train.py", *run.arguments("DATA", Path("OUT"))])
-
-
-def config(result: Result) -> str:
-    """Return a run's configuration without the nodes of other methods."""
-    whole = result.data["config"]
-    trainer = whole["TRAINER"]
-    known = trainer["NAME"] in TRAINER_REGISTRY.registered_names()
-    node = getattr(TRAINER_REGISTRY.get(trainer["NAME"]), "node", None) if known else None
-    kept = {k: v for k, v in trainer.items() if node in (None, k) or not isinstance(v, Mapping)}
-    return short(yaml.safe_dump({**whole, "TRAINER": kept}, width=1000))
 
 
 def short(text: str) -> str:

@@ -2,18 +2,17 @@
 
 import json
 import logging
-import re
 import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
+from benchmark.calls import seconds_of
 from benchmark.plan import Run
 from benchmark.protocol import dataset_stems
 from benchmark.report.log_parser import read_logs
 from experiment.cli import expected
-from experiment.config import CONFIGS
 from experiment.run_state import ASIDE, differences, fingerprint, read_results
 from trainers import requires_training
 
@@ -52,9 +51,7 @@ class Result:
 
     @property
     def seconds(self) -> float:
-        """Return what it took; seeds stepped together share the seconds of their training."""
-        seconds, seeds = self.data["seconds"], self.data.get("together", [1])
-        return seconds["training"] / len(seeds) + seconds["evaluation"]
+        return seconds_of(self.data)
 
     @property
     def of_runner(self) -> bool:
@@ -154,32 +151,14 @@ def _is_final(checkpoint: Mapping, config: Mapping) -> bool:
 def deviations(run: Run, result: Result) -> dict[str, tuple]:
     """Return the keys in which a result's configuration is not the protocol's, with both values.
 
-    Seed, data set and folder apart, few runs of a table differ: each kind is compared once.
+    Seeds and folders apart, each kind of run is compared once.
     """
-    found, names = result.data["config"], {stem: name for name, stem in dataset_stems().items()}
-    dataset = {**found["DATASET"], "NAME": names[_like(run.dataset)]}
-    text = json.dumps({**found, "DATASET": dataset, "SEED": 1, "OUTPUT_DIR": ""}, sort_keys=True)
-    plain = {"seed": 1, "dataset": _like(run.dataset)}
-    training = run.training and replace(run.training, **plain, folder=Path("train"))
-    plain |= {"folder": Path("run"), "training": training}
-    apart = {
-        "SEED": (found["SEED"], run.seed),
-        "DATASET.NAME": (found["DATASET"]["NAME"], names[run.dataset]),
-    }
-    return {
-        **_differences(replace(run, **plain), text),
-        **{key: (here, own) for key, (here, own) in apart.items() if here != own},
-    }
-
-
-@cache
-def _like(dataset: str) -> str:
-    """Return the first data set whose file has no other keys, its name apart."""
-
-    def keys(stem: str) -> str:
-        return re.sub("NAME:.*", "", (CONFIGS / "datasets" / f"{stem}.yaml").read_text())
-
-    return next(stem for stem in dataset_stems().values() if keys(stem) == keys(dataset))
+    found = result.data["config"]
+    text = json.dumps({**found, "SEED": 1, "OUTPUT_DIR": ""}, sort_keys=True)
+    training = run.training and replace(run.training, seed=1, folder=Path("train"))
+    plain = replace(run, seed=1, folder=Path("run"), training=training)
+    seeds = {} if found["SEED"] == run.seed else {"SEED": (found["SEED"], run.seed)}
+    return {**_differences(plain, text), **seeds}
 
 
 @cache

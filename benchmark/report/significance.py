@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import stats
 
-from benchmark.report.cells import BLANK, Cell, Table, count, difference, own
+from benchmark.report.cells import Cell, Table, figure, own
 from benchmark.report.collect import Collected
 from benchmark.report.comparison import averaged, columns_of, named, rows_of
 from benchmark.report.metrics import Score, average, score
@@ -129,10 +129,10 @@ def _summary(column: str, by_label: dict[str, list[Score]]) -> list[list[Cell]]:
         ends = interval([list(g.by_seed.values()) for g in gaps])
         signs = np.sign([round(g.mean, DIGITS) for g in gaps]).tolist()
         line = [Cell(label), Cell(column), own(average(by_label[label]))]
-        line += map(difference, (None, None) if ends is None else ends.tolist())
-        line += [count(signs.count(sign)) for sign in (1, 0, -1)]
-        pair = [values[label], corrected[label]] if label in tested else []
-        line += [Cell(f"{p:.4f}", p, kind="p") for p in pair] or [BLANK, BLANK]
+        both = (None, None) if ends is None else ends.tolist()
+        line += [figure(end, "difference", "+.2f") for end in both]
+        line += [figure(signs.count(sign), "count", ",") for sign in (1, 0, -1)]
+        line += [figure(p, "p", ".4f") for p in (values[label], corrected.get(label))]
         lines.append(line)
     return lines
 

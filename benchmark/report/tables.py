@@ -6,7 +6,7 @@ Our rows come first, each followed by its difference to the published row, then 
 from collections.abc import Sequence
 from dataclasses import replace
 
-from benchmark.report.cells import BLANK, Cell, Table, count, difference, own, published
+from benchmark.report.cells import BLANK, Cell, Table, figure, own
 from benchmark.report.collect import FURTHER, Collected
 from benchmark.report.comparison import (
     WITHOUT,
@@ -67,10 +67,11 @@ def _averages(
     header = ["method", *map(named, columns)]
     if found.protocol.table == "few_shot":
         return header, lines
-    counts = {row.label: count(found.parameters.get(row.label)) for row in rows}
+    counts = {row.label: figure(found.parameters.get(row.label), "count", ",") for row in rows}
     if not found.protocol.varies:
         for entry in entries_of(found.protocol):
-            counts[_label(found, entry)] = count(*parameters().get(entry["method"], (None,)))
+            number, text = parameters().get(entry["method"], (None, ""))
+            counts[_label(found, entry)] = figure(number, "count", ",", text)
     return [*header, "parameters"], [[*line, counts.get(line[0].text, BLANK)] for line in lines]
 
 
@@ -92,10 +93,10 @@ def _lines(found: Collected, rows: Sequence[Row], keys: Sequence[Key]) -> list[l
     for row in rows:
         lines.append([Cell(row.label), *(own(row.scores.get(key)) for key in keys)])
         if row.entry:
-            gaps = [difference(row.difference(key)) for key in keys]
+            gaps = [figure(row.difference(key), "difference", "+.2f") for key in keys]
             lines.append([Cell(f"{GAP} {_mark(found, row.entry)}"), *gaps])
     for entry in entries_of(found.protocol):
-        cells = [published(entry["cells"].get(key)) for key in keys]
+        cells = [figure(entry["cells"].get(key), "published") for key in keys]
         if any(cell is not BLANK for cell in cells):
             lines.append([Cell(_label(found, entry)), *cells])
     return lines
@@ -132,14 +133,8 @@ def notes_of(found: Collected) -> list[str]:
     missing = sum(result is None for _, result in found.runs)
     if missing:
         notes.append(f"{missing} of {len(found.runs)} evaluations are missing.")
-    settings: dict[str, list[tuple[str, str]]] = {}
-    for deviating in found.deviating.values():
-        for key, values in deviating.items():
-            settings.setdefault(key, []).extend(values)
-    for key, values in sorted(settings.items()):
-        has, own = (" or ".join(sorted(set(side))) for side in zip(*values, strict=True))
-        notes.append(f"Not the protocol's setting: {key} is {has}, the protocol has {own}.")
-    return notes
+    settings = found.settings(found.deviating).values()
+    return notes + [f"Not the protocol's setting: {words}." for words in settings]
 
 
 def _partial(rows: Sequence[Row], columns: Sequence[str]) -> list[str]:

@@ -61,13 +61,11 @@ def _csv(named: Sequence[tuple[str, Sequence[Table]]]) -> str:
 
 
 def _grid(table: Table, style: str, narrow: bool = False) -> str:
-    columns = list(zip(*table.rows, strict=True))
-    words = [all(cell.kind == "label" and cell.text for cell in column) for column in columns]
     return tabulate(
         [[_narrow(cell) if narrow else cell.text for cell in row] for row in table.rows],
         [re.sub("[ _]", "\n", head) for head in table.header] if narrow else table.header,
         tablefmt=style,
-        colalign=["left" if word else "right" for word in words],
+        colalign=["left" if word else "right" for word in table.words],
         disable_numparse=True,
         preserve_whitespace=True,
     )

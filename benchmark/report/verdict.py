@@ -50,25 +50,13 @@ def verdict(found: Collected) -> Verdict:
     rows = [row for row in rows_of(found) if row.label in found.asked.rows and row.entry]
     if not rows:
         return Verdict(NONE, "Verdict: none. Nothing is published for these rows.")
-    changed, precision = _settings(found, rows)
+    changed = found.settings(row.label for row in rows)
+    precisions = [k for k in changed if k.startswith("TRAINER.") and k.endswith(".PREC")]
+    precision = [changed.pop(key) for key in precisions]
     if changed:
-        return Verdict(OTHER_SETTING, f"{_begin(found, OTHER_SETTING)} {_listed(changed)}.")
+        text = f"{_begin(found, OTHER_SETTING)} {_listed([*changed.values()])}."
+        return Verdict(OTHER_SETTING, text)
     return _judge(rows, found, precision)
-
-
-def tolerance(name: str) -> float:
-    """Return the points that a cell of a data set, or of the average, may differ by."""
-    return TOLERANCES.get(name, OF_A_DATASET)
-
-
-def _settings(found: Collected, rows: Sequence[Row]) -> tuple[list[str], list[str]]:
-    """Return settings that are not the protocol's: those that void a verdict, and precisions."""
-    changed, precision = [], []
-    for row in rows:
-        for key, values in found.deviating.get(row.label, {}).items():
-            kind = precision if key.startswith("TRAINER.") and key.endswith(".PREC") else changed
-            kind += [f"{key} is {has}, the protocol has {own}" for has, own in sorted(values)]
-    return list(dict.fromkeys(changed)), list(dict.fromkeys(precision))
 
 
 def _judge(rows: Sequence[Row], found: Collected, precision: Sequence[str]) -> Verdict:
@@ -87,7 +75,7 @@ def _judge(rows: Sequence[Row], found: Collected, precision: Sequence[str]) -> V
             continue
         place = ", ".join([row.label, dataset] + [named(column)] * (column != ACCURACY))
         gaps[place] = gap
-        outside += [place] * (abs(gap) > tolerance(dataset) + 1e-9)
+        outside += [place] * (abs(gap) > TOLERANCES.get(dataset, OF_A_DATASET) + 1e-9)
     state = INCOMPLETE if missing else OUTSIDE if outside else INSIDE
     sentences = [f"None of {len(cells)} cells can be compared yet"]
     mean = largest = where = None

@@ -25,6 +25,7 @@ from PIL import Image
 from tabulate import tabulate
 from torch.utils.benchmark import Timer
 
+from benchmark import command_line
 from benchmark.protocol import comma, numbers
 from benchmark.speed import side
 from benchmark.speed.compare import (
@@ -63,12 +64,8 @@ logger = logging.getLogger("dassl")
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmark.speed",
-        usage="%(prog)s [options] [KEY VALUE ...]",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    usage = "%(prog)s [options] [KEY VALUE ...]"
+    parser = command_line("benchmark.speed", __doc__, usage)
     add = parser.add_argument
     add("--classes", type=numbers, default=[10, 50, 100, 500, 1000])
     add("--batch", type=numbers, default=[4, 32], help="images in a training step")

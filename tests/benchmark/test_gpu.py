@@ -176,6 +176,17 @@ def test_the_lines_the_file_and_the_exit_status(processes, monkeypatch, tmp_path
     assert end.value.code == 0
 
 
+def test_a_section_that_is_killed_in_the_middle_of_a_line_keeps_its_others(processes):
+    def killed(output):
+        line = json.dumps(Check("one", True, {"figure": 1.5})._asdict())
+        output.write_text(f"{line}\n{line[:20]}")
+        return -9
+
+    processes.update(memory=killed)
+    one, end = gpu.call_section("memory", "cpu")
+    assert one["passed"] and (end["passed"], end["found"]) == (False, {"ended": -9})
+
+
 def test_ctrl_c_ends_the_section_that_runs(processes, monkeypatch):
     def interrupted(output):
         raise KeyboardInterrupt

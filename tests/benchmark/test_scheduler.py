@@ -198,9 +198,17 @@ def test_every_process_sees_its_gpu_alone_before_it_asks_for_any(words, tmp_path
     assert sorted((tmp_path / "seen").read_text().split()) == ["3", "5"]
 
 
-def test_runs_are_spread_over_the_gpus():
-    assert run.places(["0", "1"], 5) == ["0", "1", "0", "1", "0"]
-    assert run.places([None], 2) == [None, None]
+@pytest.mark.parametrize(
+    ("visible", "jobs", "places"),
+    [("0,1", "5", ["0", "1", "0", "1", "0"]), ("", "2", [None, None])],
+)
+def test_runs_are_spread_over_the_gpus(words, monkeypatch, visible, jobs, places):
+    seen = []
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    stub = SimpleNamespace(run=lambda: None)
+    monkeypatch.setattr(run, "Scheduler", lambda *given: seen.extend(given[2]) or stub)
+    go(words("--jobs", jobs))
+    assert seen == places
 
 
 def test_prompts_of_another_training_are_not_tested(words, tmp_path, capsys):

@@ -2,7 +2,6 @@
 
 import importlib
 import json
-import re
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -82,13 +81,6 @@ def test_only_what_the_paper_prints_is_in_its_figure(script, tmp_path):
     }
     found = script("draw_published").paper_rows(published(tmp_path, rows, parameters))
     assert found == [("CLIP", 71.7, 0), ("MMLoP", 79.7, 11_500), ("MaPLe", 78.55, 3_550_000)]
-
-
-def test_without_the_paper_s_own_method_nothing_is_drawn(script, tmp_path):
-    path = published(tmp_path, [("CLIP", PAPER, 71.7)], {})
-    with pytest.raises(ValueError, match=re.escape("found ['CLIP']: add what is missing")):
-        script("draw_published").draw_published(tmp_path / "out", path)
-    assert not (tmp_path / "out").exists()
 
 
 def test_the_repository_s_published_data_have_the_twelve_rows(script):

@@ -2,14 +2,18 @@
 
 import json
 import logging
+import shutil
+from pathlib import Path
 
 import pytest
 
+from benchmark import plan, protocol
 from benchmark.plan import expand
 from benchmark.protocol import load, select
 from benchmark.report.cli import gather
 from benchmark.report.collect import collect, reported
 from benchmark.report.results import Results
+from experiment.config import CONFIGS
 
 
 def dtd(seeds=(1,), **asked):
@@ -156,6 +160,25 @@ def test_a_training_alone_is_no_transfer(tmp_path, result):
     assert reported(all_of(tmp_path, *of)) == []
     result(tmp_path, first, 60.0)
     assert names(reported(all_of(tmp_path, *of))) == ["cross_dataset"]
+
+
+@pytest.mark.parametrize("rows", ["", "rows: {plain: {}, slow: {OPTIM.LR: 0.001}}\n"])
+def test_an_own_method_needs_no_settings_for_the_demo_world(
+    tmp_path, tiny_protocol, result, monkeypatch, rows
+):
+    """Its results on real data are reported."""
+    shutil.copytree(CONFIGS, tmp_path / "configs")
+    (tmp_path / "configs" / "trainers" / "IVLP" / "demo.yaml").unlink()
+    for module in (plan, protocol):
+        monkeypatch.setattr(module, "CONFIGS", tmp_path / "configs")
+    path = Path(tiny_protocol)
+    path.write_text(path.read_text().replace("MMLoP", "IVLP") + rows)
+    runs = expand(select(load(tiny_protocol), seeds=[1]))
+    for run in runs:
+        result(tmp_path, run, 60.0)
+    (found,) = gather(Results(tmp_path), [tiny_protocol])
+    assert not found.protocol.demo
+    assert found.rows == (["plain", "slow"] if rows else ["IVLP"])
 
 
 def test_a_protocol_that_is_asked_for_is_reported_without_runs(tmp_path, result):

@@ -144,6 +144,15 @@ def test_seconds_and_memory_are_those_of_trainings_that_had_a_process_each(tmp_p
     assert [cost(found, "ZeroshotCLIP") for cost in figures.COSTS.values()] == [0, 0, 0]
 
 
+def test_a_training_without_parameters_has_its_costs(tmp_path, result):
+    """TipAdapter fills a cache, and trains no parameter of it."""
+    protocol = select(load("few_shot", demo=True), trainers=["TipAdapter"], seeds=[1], shots=[16])
+    for run in expand(protocol):
+        result(tmp_path, run, 60.0, trainable_parameters=0)
+    found = collect(protocol, Results(tmp_path))
+    assert [cost(found, "TipAdapter") for cost in figures.COSTS.values()] == [0, 60.0, 100.0]
+
+
 def test_a_figure_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch):
     def fails(*_):
         raise OSError("No space left on device")
