@@ -9,7 +9,7 @@ import time
 from argparse import Namespace
 from pathlib import Path
 
-from benchmark import run
+from benchmark import command_line, run
 from benchmark.calls import Call
 from benchmark.failures import read_failures
 from benchmark.plan import Run
@@ -56,4 +56,5 @@ def smoke_test(output: Path, jobs: int) -> int:
 
 
 if __name__ == "__main__":
+    command_line("benchmark.smoke_test", __doc__).parse_args()
     sys.exit(smoke_test(Path("output", "smoke_test"), jobs=2))

@@ -1,5 +1,6 @@
 """Draw the demo world and its variants on one sheet: `python scripts/draw_shapeworld.py`."""
 
+import argparse
 import sys
 from pathlib import Path
 
@@ -30,4 +31,5 @@ def draw(columns: int) -> Image.Image:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__).parse_args()
     draw(columns=12).save(ROOT / "docs" / "shapeworld.jpg", quality=88)

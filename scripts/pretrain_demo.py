@@ -5,6 +5,7 @@ contrastively on clean renderings and captions. This takes about 45 minutes on o
 writes prompting/demo_clip.safetensors; prompting/DEMO_CLIP.md explains the choices made here.
 """
 
+import argparse
 import math
 import random
 import sys
@@ -137,5 +138,6 @@ def export(model: CLIP, path: Path) -> None:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__).parse_args()
     trained = pretrain(pool=60_000, steps=3500, batch=192, peak=1e-3, seed=0)
     export(trained, ROOT / "prompting" / "demo_clip.safetensors")
