@@ -115,7 +115,6 @@ RULES: dict[str, Rule] = {
     "OPTIM.SGD_DAMPNING": at_least(0),
     "OPTIM.RMSPROP_ALPHA": BETA,
     "OPTIM.ADAM_BETA?": BETA,
-    "OPTIM.BASE_LR_MULT": at_least(0),
     "OPTIM.LR_SCHEDULER": one_of(SCHEDULERS),
     "OPTIM.STEPSIZE": Rule(
         "a list of whole numbers", lambda steps: len(steps) > 0 and _numbers(steps, int)

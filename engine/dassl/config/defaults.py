@@ -127,7 +127,7 @@ def _optim() -> CfgNode:
     node.RMSPROP_ALPHA = 0.99
     node.ADAM_BETA1 = 0.9  # all Adam-like optimisers
     node.ADAM_BETA2 = 0.999
-    node.STAGED_LR = False  # NEW_LAYERS at LR, all others at LR * BASE_LR_MULT
+    node.STAGED_LR = False  # True is refused; nothing reads the next two
     node.NEW_LAYERS = ()
     node.BASE_LR_MULT = 0.1
     node.LR_SCHEDULER = "single_step"  # single_step, multi_step or cosine
