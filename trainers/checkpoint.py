@@ -57,6 +57,7 @@ class PromptCheckpoints:
 
     training_only: tuple[str, ...] = ("PREC",)  # options that trained prompts do not depend on
     per_class: str = ""  # what is trained for each class, and has no use for others
+    needed: tuple[str, ...] = ("state_dict", "epoch")  # keys without which none can be loaded
     added_options: Mapping[str, object] = {}  # what old checkpoints were trained without knowing
     loaded: Mapping | None = None  # path and epoch of the checkpoint that is evaluated
 
@@ -146,10 +147,18 @@ class PromptCheckpoints:
         """Read a checkpoint.
 
         Raises:
-            ValueError: it is of another method, backbone, shape or setting: what to pass.
+            ValueError: it is of another method, backbone, shape or setting: what to pass; or what
+                it lacks.
         """
-        checkpoint = self.adapt_checkpoint(load_checkpoint(str(path)))
+        checkpoint = load_checkpoint(str(path))
+        lacking = [key for key in self.needed if key not in checkpoint]
+        if lacking:
+            raise ValueError(
+                f"{path} lacks {' and '.join(lacking)}, which {self.cfg.TRAINER.NAME} needs: pass "
+                "a checkpoint as train.py wrote it."
+            )
         self._check_origin(checkpoint, path)
+        checkpoint = self.adapt_checkpoint(checkpoint)
         self._check_classes(checkpoint, path)
         self._check_shapes(checkpoint["state_dict"], path)
         self._check_options(checkpoint, path)
