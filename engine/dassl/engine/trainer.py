@@ -71,12 +71,17 @@ class SimpleTrainer(TrainerBase):
             "and calls self.register_model(name, model, optim, sched)."
         )
 
+    @property
+    def _validates(self) -> bool:
+        """Return whether the best epoch is chosen, after each of them."""
+        return self.cfg.TEST.FINAL_MODEL == "best_val" and not self.cfg.TEST.NO_TEST
+
     def check_final_model(self) -> None:
         """Refuse to train for the best epoch without validation images to choose it on.
 
         An evaluation needs none. (Not upstream's, which chooses on the test images.)
         """
-        if self.cfg.TEST.FINAL_MODEL == "best_val" and not self.cfg.TEST.NO_TEST:
+        if self._validates:
             name = self.cfg.DATASET.NAME
             check_validation(self.dm.dataset, name, "TEST.FINAL_MODEL best_val")
 
@@ -132,7 +137,7 @@ class SimpleTrainer(TrainerBase):
     def after_epoch(self) -> None:
         """Keep the best model (FINAL_MODEL best_val); save every CHECKPOINT_FREQ and last."""
         done = self.epoch + 1
-        if not self.cfg.TEST.NO_TEST and self.cfg.TEST.FINAL_MODEL == "best_val":
+        if self._validates:
             result = self._validate()
             if result > self.best_result:
                 self.best_result = result
@@ -245,7 +250,7 @@ class TrainerX(SimpleTrainer):
 
     def _end_epoch(self) -> None:
         self.batches_done = self.num_batches
-        if self.cfg.TEST.FINAL_MODEL == "best_val":
+        if self._validates:
             names = self.get_model_names()
             state = {name: self.make_checkpoint(name, self.epoch - 1, None) for name in names}
             self._epoch_end = copy.deepcopy(state)
