@@ -92,12 +92,17 @@ class PromptCheckpoints:
         """Restore what `extra_state` returned; tensors come as they were saved."""
 
     def check_resumable(self, path: Path) -> None:
-        """Refuse a checkpoint of another method, shape, backbone, or of other images.
+        """Refuse a checkpoint of another method, shape, backbone, schedule, or of other images.
 
         Raises:
             ValueError: what differs.
         """
-        began_with = self.read_checkpoint(path).get("training_images", self._images_digest)
+        checkpoint = self.read_checkpoint(path)
+        if (checkpoint.get("scheduler") or {}).keys() == {"last_epoch", "base_lrs"}:
+            raise ValueError(
+                f"{path} holds an older kind of schedule: resume it with the code that began it."
+            )
+        began_with = checkpoint.get("training_images", self._images_digest)
         if began_with != self._images_digest:
             raise ValueError(
                 f"The run of {path} was trained on other images than those that DATASET.ROOT "

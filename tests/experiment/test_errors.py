@@ -148,6 +148,17 @@ def test_resuming_another_run(run, refused, tmp_path):
     assert not (tmp_path / "nowhere").exists()
 
 
+def test_a_schedule_of_the_older_kind(run, refused, tmp_path):
+    options = ("TRAIN.CHECKPOINT_FREQ", "1")
+    run("MMLoP", "refused", *options)
+    (tmp_path / "refused" / "results.json").unlink()
+    path = tmp_path / "refused" / "prompt_learner" / "model.pth.tar-2"
+    checkpoint = torch.load(path, weights_only=True)
+    torch.save({**checkpoint, "scheduler": {"last_epoch": 2, "base_lrs": [0.0025]}}, path)
+    message = refused(*options, resume=str(tmp_path / "refused"))
+    assert "tar-2 holds an older kind of schedule: resume it with the code that began" in message
+
+
 def test_an_evaluation_can_be_put_right(run, refused, tmp_path):
     """A refused run leaves nothing that stands in the way of the next."""
     run("MMLoP", "trained")
