@@ -21,18 +21,6 @@ from tqdm import tqdm
 
 from .logger import LOGGER
 
-__all__ = [
-    "atomic_write",
-    "check_image",
-    "check_isfile",
-    "download_url",
-    "listdir_nohidden",
-    "mkdir_if_missing",
-    "read_image",
-    "read_json",
-    "write_json",
-]
-
 StrPath = str | PathLike[str]
 
 

@@ -6,8 +6,6 @@ from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from typing import Any
 
-__all__ = ["Registry", "check_availability"]
-
 
 def unknown_name(kind: str, requested: object, available: Iterable[str]) -> str:
     """Return an error message with the known names and the nearest one to ``requested``."""
