@@ -7,13 +7,22 @@ from collections import defaultdict
 from collections.abc import Sequence
 from operator import attrgetter
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
+from yacs.config import CfgNode
 
-from dassl.utils import check_availability, check_image, download_url, read_image
+from dassl.utils import Registry, check_availability, check_image, download_url, read_image
 from dassl.utils.logger import LOGGER
 
 from .archive import extract_archive
+
+DATASET_REGISTRY = Registry("DATASET")
+
+
+def build_dataset(cfg: CfgNode) -> Any:
+    """Build the data set ``cfg.DATASET.NAME``."""
+    return DATASET_REGISTRY.build(cfg.DATASET.NAME, cfg)
 
 
 class Datum:
