@@ -7,8 +7,8 @@ so on) are left out; a trainer that needs a node adds it before the YAML is merg
 from yacs.config import CfgNode
 
 
-def build_defaults() -> CfgNode:
-    """Build a new tree per call, so that no two callers share a node."""
+def get_cfg_default() -> CfgNode:
+    """Return a new, unfrozen tree; a trainer adds its own node under ``TRAINER``."""
     cfg = CfgNode()
     cfg.VERSION = 1
     cfg.OUTPUT_DIR = "./output"  # log.txt, checkpoints, tensorboard
