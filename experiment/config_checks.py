@@ -17,7 +17,7 @@ from datasets.splits import SUBSAMPLES
 from experiment.tracker import TRACKERS
 from prompting.architecture import ACTIVATIONS
 from prompting.losses import LOGITS_LOSSES
-from prompting.precision import check_precision
+from prompting.precision import WEIGHT_DTYPES
 
 
 class Rule(NamedTuple):
@@ -137,6 +137,7 @@ RULES: dict[str, Rule] = {
     "TRAINER.*CTX_INIT": Rule(
         'the words before the class name, without "{}"', lambda words: "{}" not in words
     ),
+    "TRAINER.*.PREC": one_of(("auto", *WEIGHT_DTYPES)),
     "TRAINER.*.TEMPLATE": Rule(
         'empty, or a text with exactly one "{}" for the class name, such as "a photo of a {}."',
         lambda text: not text or text.count("{}") == 1,
@@ -187,11 +188,6 @@ def check_values(values: Mapping[str, Any]) -> None:
             if not rule.holds(value):
                 shown = f'"{value}"' if isinstance(value, str) else value
                 raise ValueError(f"{key} must be {rule.text}, got {shown}.")
-        if key.startswith("TRAINER.") and key.endswith(".PREC"):
-            try:
-                check_precision(value)
-            except ValueError as error:
-                raise ValueError(f"{key}: {error}") from error
     if values["OPTIM.SGD_NESTEROV"] and not (
         values["OPTIM.MOMENTUM"] > 0 and values["OPTIM.SGD_DAMPNING"] == 0
     ):

@@ -19,7 +19,7 @@ from yacs.config import CfgNode
 
 from prompting import ArgumentError, Backbone, PromptedCLIP, evaluation_metrics, load_backbone
 from prompting.cuda_graph import CUDAGraphStep
-from prompting.precision import check_precision, needs_scaler
+from prompting.precision import needs_scaler
 from trainers.checkpoint import FOLDER, PromptCheckpoints
 from trainers.results import recorded_config, write_results
 
@@ -87,9 +87,6 @@ class PromptTrainer(PromptCheckpoints, TrainerX):
             raise ValueError(f"{key} {error.message}") from error
 
     # Dassl's hooks
-
-    def check_cfg(self, cfg: CfgNode) -> None:
-        check_precision(cfg.TRAINER[self.node].PREC)
 
     def build_data_loader(self) -> None:
         """Load the backbone first: it decides the size of the images."""

@@ -38,7 +38,7 @@ CASES = {
         ("TRAINER.MMLOP.LOGITS_LOSS", "l2"),
         'LOGITS_LOSS must be one of symmetric_kl, kl, got "l2"',
     ),
-    "precision": (("TRAINER.MMLOP.PREC", "fp8"), 'Precision "fp8" is unknown: choose auto, fp32'),
+    "precision": (("TRAINER.MMLOP.PREC", "fp8"), "PREC must be one of auto, fp32, tf32, amp, bf16"),
     "short context": (
         ("TRAINER.MMLOP.CTX_INIT", "a photo"),
         'TRAINER.MMLOP.CTX_INIT "a photo" has 2 tokens, fewer than the 4 prompt tokens',

@@ -111,7 +111,7 @@ def test_it_trains_or_says_why_not(outcome, pairs):
 
 
 REFUSED = {
-    "TRAINER.MMLOP.PREC": ("fp8", 'Precision "fp8" is unknown: choose auto, fp32, tf32'),
+    "TRAINER.MMLOP.PREC": ("fp8", "PREC must be one of auto, fp32, tf32, amp, bf16, fp16, got "),
     "OPTIM.LR": ("-0.1", "OPTIM.LR must be above 0, got -0.1."),
     "OPTIM.WEIGHT_DECAY": ("1e999", "OPTIM.WEIGHT_DECAY must be a finite number, got inf."),
     "OPTIM.MAX_EPOCH": ("0", "OPTIM.MAX_EPOCH must be at least 1, got 0."),

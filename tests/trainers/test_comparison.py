@@ -286,7 +286,11 @@ WRONG = {
     ): "TRAINER.CoPrompt.PROMPT_DEPTH is 12: the text tower of this backbone takes 0 to 9",
     ("CoPrompt", "DATALOADER.K_TRANSFORMS", "3"): "K_TRANSFORMS must be between 1 and 2, got 3",
     ("MaPLe", "DATALOADER.K_TRANSFORMS", "2"): "K_TRANSFORMS is read only by CoPrompt",
-    ("CoCoOp", "TRAINER.COCOOP.PREC", "half"): 'Precision "half" is unknown',
+    (
+        "CoCoOp",
+        "TRAINER.COCOOP.PREC",
+        "half",
+    ): 'PREC must be one of auto, fp32, tf32, amp, bf16, fp16, got "half"',
 }
 
 
