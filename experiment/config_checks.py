@@ -128,6 +128,8 @@ RULES: dict[str, Rule] = {
     "TRAIN.TRACKER": Rule(
         f'{" or ".join(TRACKERS)}, or "" for none', lambda name: name in ("", *TRACKERS)
     ),
+    "TEST.SPLIT": one_of(("test", "val")),
+    "TEST.FINAL_MODEL": one_of(("last_step", "best_val")),
     "TEST.EVALUATOR": one_of(("Classification",)),
     "TRAINER.IVLP.N_CTX*": at_least(0),  # MaPLe's files say 0 where the depth is 0
     "TRAINER.MMLOP.INIT": only("normal", "the paper's; other initial values did worse"),

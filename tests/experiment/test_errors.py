@@ -47,8 +47,8 @@ CASES = {
         ("TRAINER.MMLOP.N_CTX", "74", "TRAINER.MMLOP.CTX_INIT", ""),
         '" has 76 tokens, and CLIP takes 75: shorten the context or the class name',
     ),
-    "split": (("TEST.SPLIT", "valid"), 'TEST.SPLIT is "valid": choose test or val.'),
-    "model": (("TEST.FINAL_MODEL", "best"), "choose last_step or best_val"),
+    "split": (("TEST.SPLIT", "valid"), 'TEST.SPLIT must be one of test, val, got "valid".'),
+    "model": (("TEST.FINAL_MODEL", "best"), "FINAL_MODEL must be one of last_step, best_val, got"),
     "nothing to train": (
         ("TRAINER.MMLOP.PROMPT_DEPTH_TEXT", "0", "TRAINER.MMLOP.PROMPT_DEPTH_VISION", "0"),
         "TRAINER.MMLOP.PROMPT_DEPTH_TEXT is 0 in both towers",
