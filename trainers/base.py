@@ -13,7 +13,6 @@ import torch
 import torch.nn.functional as F
 from dassl.engine import TrainerX
 from dassl.optim import build_lr_scheduler, build_optimizer
-from dassl.utils import load_pretrained_weights
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
@@ -112,8 +111,8 @@ class PromptTrainer(PromptCheckpoints, TrainerX):
             raise ValueError(f"{self._key(error.argument)} {error.message}") from error
         prompt_learner = self.model.prompt_learner.to(self.device)
         if weights := cfg.MODEL.INIT_WEIGHTS:
-            self.check_init_weights(Path(weights))
-            load_pretrained_weights(prompt_learner, weights)
+            prompt_learner.load_state_dict(self.init_weights(Path(weights)))
+            logger.info("Loaded initial weights from %s", weights)
         logger.info("Trainable parameters: %s", f"{self.trainable_parameters:,}")
         self.optim = self.sched = self.scaler = None
         if self.trainable_parameters:

@@ -135,11 +135,11 @@ class PromptCheckpoints:
         self.loaded = {"path": str(path), "epoch": checkpoint["epoch"]}
         logger.info("Loaded prompts from %s (epoch %s)", path, checkpoint["epoch"])
 
-    def check_init_weights(self, path: Path) -> None:
-        """Refuse MODEL.INIT_WEIGHTS that do not fit whole: Dassl would train on without the rest.
+    def init_weights(self, path: Path) -> dict[str, Tensor]:
+        """Read MODEL.INIT_WEIGHTS.
 
         Raises:
-            ValueError: what is expected, and what was found.
+            ValueError: they do not fit whole: what is expected, and what was found.
         """
         checkpoint = load_checkpoint(str(path))
         state = checkpoint.get("state_dict", checkpoint) if isinstance(checkpoint, Mapping) else {}
@@ -147,6 +147,7 @@ class PromptCheckpoints:
         # CoOp's trainers save the embeddings of their texts next to the context.
         kept = {k: v for k, v in tensors.items() if k not in ("token_prefix", "token_suffix")}
         self._check_shapes(kept, path)
+        return kept
 
     def read_checkpoint(self, path: Path) -> Mapping:
         """Read a checkpoint.

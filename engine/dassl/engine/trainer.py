@@ -241,7 +241,7 @@ class TrainerX(SimpleTrainer):
         logged = done % print_freq == 0 or self.num_batches < print_freq
         step = self.epoch * self.num_batches + self.batch_idx
         if logged:
-            self._log_batch(self._batch_time, self._data_time, self._losses)
+            self._log_batch()
         if logged or done == self.num_batches:
             for name, meter in self._losses.meters.items():
                 self.write_scalar(f"train/{name}", meter.avg, step)
@@ -277,9 +277,8 @@ class TrainerX(SimpleTrainer):
         if self.stop_requested:
             raise KeyboardInterrupt
 
-    def _log_batch(
-        self, batch_time: AverageMeter, data_time: AverageMeter, losses: MetricMeter
-    ) -> None:
+    def _log_batch(self) -> None:
+        batch_time, data_time = self._batch_time, self._data_time
         batches_left = (self.max_epoch - self.epoch) * self.num_batches - self.batch_idx - 1
         eta = datetime.timedelta(seconds=int(batch_time.avg * batches_left))
         LOGGER.info(
@@ -287,7 +286,7 @@ class TrainerX(SimpleTrainer):
             f"batch [{self.batch_idx + 1}/{self.num_batches}] "
             f"time {batch_time.val:.3f} ({batch_time.avg:.3f}) "
             f"data {data_time.val:.3f} ({data_time.avg:.3f}) "
-            f"{losses} lr {self.get_current_lr():.4e} eta {eta}"
+            f"{self._losses} lr {self.get_current_lr():.4e} eta {eta}"
         )
 
     def parse_batch_train(
