@@ -12,8 +12,9 @@ def extract_archive(path: Path, folder: Path) -> None:
     """Unpack a .zip, .tar, .tar.gz or .tgz into ``folder``.
 
     Raises:
-        ValueError: the file ending is unknown, a member would land outside ``folder`` or is neither
-            file nor folder, or this Python cannot check that; nothing is unpacked.
+        ValueError: the file ending is unknown, or a member would land outside ``folder`` or is
+            neither file nor folder; nothing is unpacked.
+        OSError: this Python, a patch release before 3.10.12 or 3.11.4, cannot check a tar.
     """
     if path.name.endswith(".zip"):
         with zipfile.ZipFile(path) as archive:
@@ -21,7 +22,7 @@ def extract_archive(path: Path, folder: Path) -> None:
             archive.extractall(folder)
     elif path.name.endswith((".tar", ".tar.gz", ".tgz")):
         if not hasattr(tarfile, "data_filter"):
-            raise ValueError(f"Cannot unpack {path} safely: update Python to its latest patch.")
+            raise OSError(f"Cannot unpack {path} safely: update Python to its latest patch.")
         with tarfile.open(path) as archive:
             _check_inside(path, folder, archive.getnames())
             try:
@@ -29,8 +30,8 @@ def extract_archive(path: Path, folder: Path) -> None:
                     tarfile.data_filter(member, str(folder))
             except tarfile.FilterError as error:
                 raise ValueError(
-                    f"{path} holds what would land outside {folder}, or is no file ({error}): "
-                    "nothing was unpacked. Check where the archive comes from."
+                    f"{path} holds {member.name!r}, which would land outside {folder}, or is no "
+                    f"file ({error}): nothing was unpacked. Check where the archive comes from."
                 ) from error
             archive.extractall(folder, filter="data")
     else:
