@@ -26,7 +26,6 @@ from experiment.output_dir import check_output, how_to_resume, prepare_output
 from experiment.run_state import latest
 from experiment.tracker import check_tracker, tracked
 from prompting import share_backbones
-from prompting.precision import check_precision
 from trainers.base import PromptTrainer
 from trainers.results import versions
 
@@ -146,7 +145,6 @@ def fit_input_size(cfg: CfgNode) -> None:
     method = TRAINER_REGISTRY.get(cfg.TRAINER.NAME)
     if not issubclass(method, PromptTrainer):
         return
-    check_precision(cfg.TRAINER[method.node].PREC)
     backbone = method.load_backbone(cfg)
     size = (backbone.resolution, backbone.resolution)
     if tuple(cfg.INPUT.SIZE) != size:

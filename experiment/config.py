@@ -4,7 +4,7 @@ import argparse
 import ast
 import contextlib
 import difflib
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cache, lru_cache
 from pathlib import Path
 
@@ -45,9 +45,9 @@ def setup_cfg(args: argparse.Namespace) -> CfgNode:
     _check(cfg)
     _check_flags(args, cfg)
     as_in_files.TRAINER.NAME, as_in_files.DATASET.NAME = cfg.TRAINER.NAME, cfg.DATASET.NAME
-    check_never(_values(cfg), defaults())
-    check_read(_values(as_in_files), defaults(), in_files)
-    check_read(_values(cfg), defaults(), args.opts[::2])
+    check_never(flatten(cfg), defaults())
+    check_read(flatten(as_in_files), defaults(), in_files)
+    check_read(flatten(cfg), defaults(), args.opts[::2])
     _drop_other_methods(cfg)
     _fit_images(cfg, args.opts[::2])
     if cfg.OUTPUT_DIR in ("", get_cfg_default().OUTPUT_DIR):
@@ -96,7 +96,7 @@ def _drop_other_methods(cfg: CfgNode) -> None:
 @cache
 def defaults() -> dict:
     """Return the default of each key, by its dotted name."""
-    return _values(_default_config())
+    return flatten(_default_config())
 
 
 def default_output(cfg: CfgNode, method_file: str) -> Path:
@@ -139,10 +139,10 @@ def _merge_file(cfg: CfgNode, path: Path, trainer: str) -> list[str]:
         ) from error
     if not isinstance(content, dict):
         raise ValueError(f"Configuration file {path} holds no keys: expected SECTION: KEY: value.")
-    keys = flatten(content)
-    _check_keys(cfg, keys, str(path), trainer)
-    _merge(cfg, [(key, value_of(content, key)) for key in keys], str(path))
-    return keys
+    values = flatten(content)
+    _check_keys(cfg, values, str(path), trainer)
+    _merge(cfg, values.items(), str(path))
+    return list(values)
 
 
 @lru_cache(maxsize=256)
@@ -176,13 +176,13 @@ def _merge_flags(cfg: CfgNode, args: argparse.Namespace) -> None:
     cfg.MODEL.HEAD.NAME = args.head or cfg.MODEL.HEAD.NAME
 
 
-def flatten(tree: dict, prefix: str = "") -> list[str]:
-    """Return the dotted keys of a nested dictionary."""
-    keys = []
+def flatten(tree: Mapping, prefix: str = "") -> dict:
+    """Return the values of nested dictionaries by their dotted keys."""
+    found = {}
     for key, value in tree.items():
-        name = f"{prefix}{key}"
-        keys += flatten(value, f"{name}.") if isinstance(value, dict) and value else [name]
-    return keys
+        deeper = isinstance(value, dict) and value
+        found |= flatten(value, f"{prefix}{key}.") if deeper else {f"{prefix}{key}": value}
+    return found
 
 
 def value_of(tree, key: str):
@@ -190,10 +190,6 @@ def value_of(tree, key: str):
     for part in key.split("."):
         tree = tree[part]
     return tree
-
-
-def _values(cfg: CfgNode) -> dict:
-    return {key: value_of(cfg, key) for key in flatten(cfg)}
 
 
 def _unquoted(value: str) -> str:
@@ -227,7 +223,7 @@ def _set(cfg: CfgNode, key: str, value: object) -> bool:
     return value_of(cfg, key) is not None  # yacs takes None for anything
 
 
-def _check_keys(cfg: CfgNode, keys: Sequence[str], source: str, trainer: str) -> None:
+def _check_keys(cfg: CfgNode, keys: Iterable[str], source: str, trainer: str) -> None:
     known = flatten(cfg)
     for key in keys:
         if key not in known:
@@ -267,19 +263,13 @@ def _check(cfg: CfgNode) -> None:
         known = registry.registered_names()
         if name not in known:
             raise ValueError(f'Unknown {kind} "{name}": choose {", ".join(sorted(known))}.')
-    for key, value, allowed in (
-        ("TEST.SPLIT", cfg.TEST.SPLIT, ("test", "val")),
-        ("TEST.FINAL_MODEL", cfg.TEST.FINAL_MODEL, ("last_step", "best_val")),
-    ):
-        if value not in allowed:
-            raise ValueError(f'{key} is "{value}": choose {" or ".join(allowed)}.')
     if not cfg.MODEL.BACKBONE.NAME:
         raise ValueError(
             'No backbone is named: pass --backbone, "ViT-B/16" or "demo" for example, or a '
             "--config-file (without a data set that is configs/trainers/"
             f"{cfg.TRAINER.NAME}/demo.yaml, where it exists)."
         )
-    check_values(_values(cfg))
+    check_values(flatten(cfg))
 
 
 def _check_flags(args: argparse.Namespace, cfg: CfgNode) -> None:

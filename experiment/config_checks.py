@@ -17,7 +17,7 @@ from datasets.splits import SUBSAMPLES
 from experiment.tracker import TRACKERS
 from prompting.architecture import ACTIVATIONS
 from prompting.losses import LOGITS_LOSSES
-from prompting.precision import check_precision
+from prompting.precision import WEIGHT_DTYPES
 
 
 class Rule(NamedTuple):
@@ -115,7 +115,6 @@ RULES: dict[str, Rule] = {
     "OPTIM.SGD_DAMPNING": at_least(0),
     "OPTIM.RMSPROP_ALPHA": BETA,
     "OPTIM.ADAM_BETA?": BETA,
-    "OPTIM.BASE_LR_MULT": at_least(0),
     "OPTIM.LR_SCHEDULER": one_of(SCHEDULERS),
     "OPTIM.STEPSIZE": Rule(
         "a list of whole numbers", lambda steps: len(steps) > 0 and _numbers(steps, int)
@@ -129,6 +128,8 @@ RULES: dict[str, Rule] = {
     "TRAIN.TRACKER": Rule(
         f'{" or ".join(TRACKERS)}, or "" for none', lambda name: name in ("", *TRACKERS)
     ),
+    "TEST.SPLIT": one_of(("test", "val")),
+    "TEST.FINAL_MODEL": one_of(("last_step", "best_val")),
     "TEST.EVALUATOR": one_of(("Classification",)),
     "TRAINER.IVLP.N_CTX*": at_least(0),  # MaPLe's files say 0 where the depth is 0
     "TRAINER.MMLOP.INIT": only("normal", "the paper's; other initial values did worse"),
@@ -138,6 +139,7 @@ RULES: dict[str, Rule] = {
     "TRAINER.*CTX_INIT": Rule(
         'the words before the class name, without "{}"', lambda words: "{}" not in words
     ),
+    "TRAINER.*.PREC": one_of(("auto", *WEIGHT_DTYPES)),
     "TRAINER.*.TEMPLATE": Rule(
         'empty, or a text with exactly one "{}" for the class name, such as "a photo of a {}."',
         lambda text: not text or text.count("{}") == 1,
@@ -188,11 +190,6 @@ def check_values(values: Mapping[str, Any]) -> None:
             if not rule.holds(value):
                 shown = f'"{value}"' if isinstance(value, str) else value
                 raise ValueError(f"{key} must be {rule.text}, got {shown}.")
-        if key.startswith("TRAINER.") and key.endswith(".PREC"):
-            try:
-                check_precision(value)
-            except ValueError as error:
-                raise ValueError(f"{key}: {error}") from error
     if values["OPTIM.SGD_NESTEROV"] and not (
         values["OPTIM.MOMENTUM"] > 0 and values["OPTIM.SGD_DAMPNING"] == 0
     ):

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from yacs.config import CfgNode
 
-from experiment.config import flatten, value_of
+from experiment.config import flatten
 from experiment.stacked_operations import StackedOperations
 from prompting.cuda_graph import CUDAGraphStep
 from trainers.base import Gradients, PromptTrainer
@@ -54,8 +54,9 @@ def check_multi_seed(cfgs: Sequence[CfgNode]) -> None:
             f"Seeds of {name} cannot be stepped together, since it does not simply follow the "
             "gradient of its loss: train them separately."
         )
-    for key in flatten(cfgs[0]):
-        values = [value_of(cfg, key) for cfg in cfgs]
+    runs = [flatten(cfg) for cfg in cfgs]
+    for key in runs[0]:
+        values = [run[key] for run in runs]
         if key not in OWN and any(value != values[0] for value in values):
             raise ValueError(
                 f"Runs that are stepped together differ in nothing but their seeds; these have "

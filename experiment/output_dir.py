@@ -1,7 +1,6 @@
 """The output folder: what may begin in it, what it holds of an earlier run, how to resume."""
 
 import argparse
-import os
 import shlex
 import shutil
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ from experiment.run_state import (
     latest,
     read_config,
 )
+from prompting.files import write_atomically
 from trainers.results import FILE_NAME
 
 
@@ -97,12 +97,7 @@ def prepare_output(cfg: CfgNode, overwrite: bool) -> None:
         _delete_run(folder)
     for part in [*folder.glob(".*.part"), *folder.glob("*/.*.part")]:
         part.unlink(missing_ok=True)
-    draft = folder / f".{CONFIG}.part"  # not the engine's atomic_write, which upstream lacks
-    with draft.open("w", encoding="utf-8") as file:
-        file.write(cfg.dump())
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(draft, folder / CONFIG)
+    write_atomically(folder / CONFIG, cfg.dump().encode())
 
 
 def _delete_run(folder: Path) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 import dassl.utils
 import yaml
 
-from experiment.config import defaults, flatten, value_of
+from experiment.config import defaults, flatten
 from experiment.unread_keys import own_node
 from trainers import requires_training
 from trainers.checkpoint import FOLDER
@@ -60,7 +60,7 @@ def identity(config: Mapping, exactly: bool = False) -> dict:
     name = config["TRAINER"]["NAME"]
     own = ("TRAINER.NAME", _own_keys(name))
     idle = () if requires_training(name) else OF_TRAINING
-    found = {**defaults(), **{key: value_of(config, key) for key in flatten(config)}}
+    found = {**defaults(), **flatten(config)}
     found[WORKERS] = ("above 0" if found[WORKERS] > 0 else 0) if exactly else None
     return {
         key: json.loads(json.dumps(value))  # tuples become lists, as in a file

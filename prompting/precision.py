@@ -25,13 +25,6 @@ WEIGHT_DTYPES = {
 }
 
 
-def check_precision(precision: str) -> None:
-    """Raise ValueError for anything but auto, fp32, tf32, amp, bf16, fp16."""
-    known = ("auto", *WEIGHT_DTYPES)
-    if precision not in known:
-        raise ValueError(f'Precision "{precision}" is unknown: choose {", ".join(known)}.')
-
-
 def settle_precision(precision: str, device: torch.device) -> str:
     """Return what a precision is on a device, and have a GPU compute in it.
 
@@ -40,7 +33,9 @@ def settle_precision(precision: str, device: torch.device) -> str:
     Raises:
         ValueError: an unknown precision.
     """
-    check_precision(precision)
+    known = ("auto", *WEIGHT_DTYPES)
+    if precision not in known:
+        raise ValueError(f'Precision "{precision}" is unknown: choose {", ".join(known)}.')
     if precision == "auto":
         precision = "amp" if device.type == "cuda" else "fp32"
     if device.type == "cuda":

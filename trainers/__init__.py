@@ -1,36 +1,16 @@
 """The trainers; importing this package registers them all."""
 
+from importlib import import_module
+
 from dassl.engine import TRAINER_REGISTRY
 from yacs.config import CfgNode
 
-from trainers import (
-    clip_adapter,
-    clip_lora,
-    cocoop,
-    coop,
-    coprompt,
-    ivlp,
-    kgcoop,
-    lp_plus_plus,
-    maple,
-    mma,
-    mmlop,
-    mmrl,
-    prograd,
-    promptsrc,
-    taskres,
-    tcp,
-    tip_adapter,
-    two_stage,
-    vpt,
-    zsclip,
-)
-
-METHODS = (
-    mmlop, zsclip, coop, cocoop, kgcoop, prograd, vpt, ivlp, maple, promptsrc, tcp, mma,
-    clip_lora, tip_adapter, clip_adapter, taskres, lp_plus_plus, mmrl,
-    two_stage, coprompt,
+NAMES = (
+    "mmlop", "zsclip", "coop", "cocoop", "kgcoop", "prograd", "vpt", "ivlp", "maple", "promptsrc",
+    "tcp", "mma", "clip_lora", "tip_adapter", "clip_adapter", "taskres", "lp_plus_plus", "mmrl",
+    "two_stage", "coprompt",
 )  # fmt: skip
+METHODS = [import_module(f"trainers.{name}") for name in NAMES]
 
 
 def add_config(cfg: CfgNode) -> None:

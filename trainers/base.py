@@ -13,13 +13,12 @@ import torch
 import torch.nn.functional as F
 from dassl.engine import TrainerX
 from dassl.optim import build_lr_scheduler, build_optimizer
-from dassl.utils import load_pretrained_weights
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from prompting import ArgumentError, Backbone, PromptedCLIP, evaluation_metrics, load_backbone
 from prompting.cuda_graph import CUDAGraphStep
-from prompting.precision import check_precision, needs_scaler
+from prompting.precision import needs_scaler
 from trainers.checkpoint import FOLDER, PromptCheckpoints
 from trainers.results import recorded_config, write_results
 
@@ -88,9 +87,6 @@ class PromptTrainer(PromptCheckpoints, TrainerX):
 
     # Dassl's hooks
 
-    def check_cfg(self, cfg: CfgNode) -> None:
-        check_precision(cfg.TRAINER[self.node].PREC)
-
     def build_data_loader(self) -> None:
         """Load the backbone first: it decides the size of the images."""
         cfg = self.cfg
@@ -115,8 +111,8 @@ class PromptTrainer(PromptCheckpoints, TrainerX):
             raise ValueError(f"{self._key(error.argument)} {error.message}") from error
         prompt_learner = self.model.prompt_learner.to(self.device)
         if weights := cfg.MODEL.INIT_WEIGHTS:
-            self.check_init_weights(Path(weights))
-            load_pretrained_weights(prompt_learner, weights)
+            prompt_learner.load_state_dict(self.init_weights(Path(weights)))
+            logger.info("Loaded initial weights from %s", weights)
         logger.info("Trainable parameters: %s", f"{self.trainable_parameters:,}")
         self.optim = self.sched = self.scaler = None
         if self.trainable_parameters:

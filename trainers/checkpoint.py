@@ -57,6 +57,7 @@ class PromptCheckpoints:
 
     training_only: tuple[str, ...] = ("PREC",)  # options that trained prompts do not depend on
     per_class: str = ""  # what is trained for each class, and has no use for others
+    needed: tuple[str, ...] = ("state_dict", "epoch")  # keys without which none can be loaded
     added_options: Mapping[str, object] = {}  # what old checkpoints were trained without knowing
     loaded: Mapping | None = None  # path and epoch of the checkpoint that is evaluated
 
@@ -91,12 +92,17 @@ class PromptCheckpoints:
         """Restore what `extra_state` returned; tensors come as they were saved."""
 
     def check_resumable(self, path: Path) -> None:
-        """Refuse a checkpoint of another method, shape, backbone, or of other images.
+        """Refuse a checkpoint of another method, shape, backbone, schedule, or of other images.
 
         Raises:
             ValueError: what differs.
         """
-        began_with = self.read_checkpoint(path).get("training_images", self._images_digest)
+        checkpoint = self.read_checkpoint(path)
+        if (checkpoint.get("scheduler") or {}).keys() == {"last_epoch", "base_lrs"}:
+            raise ValueError(
+                f"{path} holds an older kind of schedule: resume it with the code that began it."
+            )
+        began_with = checkpoint.get("training_images", self._images_digest)
         if began_with != self._images_digest:
             raise ValueError(
                 f"The run of {path} was trained on other images than those that DATASET.ROOT "
@@ -129,11 +135,11 @@ class PromptCheckpoints:
         self.loaded = {"path": str(path), "epoch": checkpoint["epoch"]}
         logger.info("Loaded prompts from %s (epoch %s)", path, checkpoint["epoch"])
 
-    def check_init_weights(self, path: Path) -> None:
-        """Refuse MODEL.INIT_WEIGHTS that do not fit whole: Dassl would train on without the rest.
+    def init_weights(self, path: Path) -> dict[str, Tensor]:
+        """Read MODEL.INIT_WEIGHTS.
 
         Raises:
-            ValueError: what is expected, and what was found.
+            ValueError: they do not fit whole: what is expected, and what was found.
         """
         checkpoint = load_checkpoint(str(path))
         state = checkpoint.get("state_dict", checkpoint) if isinstance(checkpoint, Mapping) else {}
@@ -141,15 +147,24 @@ class PromptCheckpoints:
         # CoOp's trainers save the embeddings of their texts next to the context.
         kept = {k: v for k, v in tensors.items() if k not in ("token_prefix", "token_suffix")}
         self._check_shapes(kept, path)
+        return kept
 
     def read_checkpoint(self, path: Path) -> Mapping:
         """Read a checkpoint.
 
         Raises:
-            ValueError: it is of another method, backbone, shape or setting: what to pass.
+            ValueError: it is of another method, backbone, shape or setting: what to pass; or what
+                it lacks.
         """
-        checkpoint = self.adapt_checkpoint(load_checkpoint(str(path)))
+        checkpoint = load_checkpoint(str(path))
+        lacking = [key for key in self.needed if key not in checkpoint]
+        if lacking:
+            raise ValueError(
+                f"{path} lacks {' and '.join(lacking)}, which {self.cfg.TRAINER.NAME} needs: pass "
+                "a checkpoint as train.py wrote it."
+            )
         self._check_origin(checkpoint, path)
+        checkpoint = self.adapt_checkpoint(checkpoint)
         self._check_classes(checkpoint, path)
         self._check_shapes(checkpoint["state_dict"], path)
         self._check_options(checkpoint, path)

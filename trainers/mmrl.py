@@ -110,6 +110,7 @@ class MMRL(PromptTrainer):
 
     node = "MMRL"
     training_only = ("PREC", "REG_WEIGHT")
+    needed = (*PromptTrainer.needed, "config", "classnames")
 
     def build_clip(self, classnames: list[str], generator: torch.Generator) -> PromptedCLIP:
         require_openai(self.backbone, "MMRL")

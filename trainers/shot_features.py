@@ -45,11 +45,13 @@ def validation_features(trainer: TrainerX) -> tuple[Tensor, Tensor] | None:
     The draw has min(shots, 4) images per class; of a data set that draws none (the demo world)
     these are the first.
 
-    None, with a warning, where there is no validation image that is not a test image (ImageNet).
+    None, with a warning, where there are none, or some are test images as well (ImageNet).
     """
+    # Imported here: upstream's engine, on which other methods run, has no such module.
+    from dassl.engine.splits import shared_images
+
     dataset, name = trainer.dm.dataset, trainer.cfg.TRAINER.NAME
-    tests = {item.impath for item in dataset.test if item.impath}
-    if not dataset.val or any(item.impath in tests for item in dataset.val):
+    if not dataset.val or shared_images(dataset):
         logger.warning(
             "%s chooses nothing on validation images: %s has none that are not test images",
             name,

@@ -18,7 +18,6 @@ class StepSchedule(PromptTrainer):
     final_lr = 1e-6
 
     def check_cfg(self, cfg: CfgNode) -> None:
-        super().check_cfg(cfg)
         if cfg.OPTIM.LR_SCHEDULER != "cosine" or cfg.OPTIM.WARMUP_EPOCH > 0:
             raise ValueError(
                 f"{cfg.TRAINER.NAME} trains with a cosine over all steps and no warm-up: set "

@@ -4,7 +4,7 @@ import torch
 from dassl.engine import TRAINER_REGISTRY
 from yacs.config import CfgNode
 
-from prompting import Backbone, PromptedCLIP, frozen_text_features
+from prompting import PromptedCLIP, frozen_text_features
 from prompting.class_aware import ClassAwarePrompts
 from prompting.templates import TCP_ENDINGS, TCP_TEMPLATES
 from trainers.kgcoop import KgCoOp
@@ -25,7 +25,14 @@ class TCP(KgCoOp):
 
     def build_clip(self, classnames: list[str], generator: torch.Generator) -> PromptedCLIP:
         options = self.options
-        _check(options.CSC, options.TCP_LAYER, self.backbone)
+        layers = len(self.backbone.text.blocks)
+        if not 2 <= options.TCP_LAYER <= layers:
+            raise ValueError(
+                f"TRAINER.COOP.TCP_LAYER is {options.TCP_LAYER}: with this backbone it must be "
+                f"between 2 and {layers}."
+            )
+        if options.CSC:
+            raise ValueError("TCP has one context for all classes: set TRAINER.COOP.CSC False.")
         words, context = self.initial_context(len(classnames), generator)
         frozen_text = frozen_text_features(self.backbone, classnames, self.frozen_templates())
         prompt_learner = ClassAwarePrompts(context, options.TCP_LAYER, frozen_text, generator)
@@ -40,14 +47,3 @@ class TCP(KgCoOp):
         if self.options.TEMPLATE:
             return "{}" + self.options.TEMPLATE.partition("{}")[2]
         return TCP_ENDINGS.get(self.cfg.DATASET.NAME, "{}.")
-
-
-def _check(class_specific: bool, layer: int, backbone: Backbone) -> None:
-    layers = len(backbone.text.blocks)
-    if not 2 <= layer <= layers:
-        raise ValueError(
-            f"TRAINER.COOP.TCP_LAYER is {layer}: with this backbone it must be between 2 and "
-            f"{layers}."
-        )
-    if class_specific:
-        raise ValueError("TCP has one context for all classes: set TRAINER.COOP.CSC False.")

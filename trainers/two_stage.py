@@ -85,6 +85,7 @@ class TwoStage(StepSchedule):
 
     node = "TWOSTAGE"
     training_only = ("PREC", "FIRST_STAGE", "EPOCH_STEPS")
+    needed = (*StepSchedule.needed, "classnames")
     pure_step = False  # it depends on the stage
 
     def build_clip(self, classnames: list[str], generator: torch.Generator) -> PromptedCLIP:

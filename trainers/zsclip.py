@@ -37,7 +37,6 @@ class ZeroshotCLIP(PromptTrainer):
         return self.options.TEMPLATE or template_for(self.cfg.DATASET.NAME, {})
 
     def check_cfg(self, cfg: CfgNode) -> None:
-        super().check_cfg(cfg)
         if cfg.TEST.NO_TEST:
             raise ValueError(
                 f"{cfg.TRAINER.NAME} does nothing but test, and TEST.NO_TEST is True: set it False."

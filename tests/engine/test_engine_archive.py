@@ -45,3 +45,21 @@ def test_links_stay_inside(tmp_path):
         extract_archive(tmp_path / "a.tar.gz", tmp_path)
     with pytest.raises(ValueError, match="expected .zip, .tar"):
         extract_archive(tmp_path / "a.rar", tmp_path)
+
+
+def test_a_device_is_no_file(tmp_path):
+    member = tarfile.TarInfo("disk")
+    member.type = tarfile.BLKTYPE
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        archive.addfile(tarfile.TarInfo("first"))
+        archive.addfile(member)
+    with pytest.raises(ValueError, match="'disk', which .* or is no file .*nothing was unpacked"):
+        extract_archive(tmp_path / "a.tar", tmp_path)
+    assert not (tmp_path / "first").exists()
+
+
+def test_a_python_without_the_filter_unpacks_no_tar(tmp_path, monkeypatch):
+    monkeypatch.delattr(tarfile, "data_filter")
+    make_tar(tmp_path / "a.tar.gz", "a.txt")
+    with pytest.raises(OSError, match="safely: update Python to its latest patch"):
+        extract_archive(tmp_path / "a.tar.gz", tmp_path)

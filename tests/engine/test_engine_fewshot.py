@@ -67,6 +67,18 @@ def test_attributes_of_a_data_set():
     assert {domain: len(items) for domain, items in domains.items()} == {0: 2, 1: 1}
 
 
+def test_a_subclass_may_have_a_property_of_its_own():
+    class Upper(DatasetBase):
+        @property
+        def classnames(self):
+            return [name.upper() for name in super().classnames]
+
+    dataset = Upper(train_x=images([1, 2]), test=images([1]))
+    assert dataset.classnames == ["C0", "C1"] and dataset.lab2cname[1] == "c1"
+    with pytest.raises(AttributeError):
+        dataset.val = []
+
+
 def test_a_datum_is_read_only_and_not_looked_for():
     item = Datum("/nowhere/a.jpg", 3, 1, "cat")
     with pytest.raises(AttributeError):

@@ -110,20 +110,10 @@ def test_state_resumes_exactly(kind, stop, tmp_path):
     assert run(second, scheduler, optim.MAX_EPOCH - stop) == whole[stop:]
 
 
-def test_the_scheduler_state_alone_sets_the_rate():
+def test_a_group_whose_rate_is_0_keeps_it():
     optim = settings("cosine", 1)
-    scheduler = build_lr_scheduler(optimizer := two_groups(optim), optim)
-    scheduler.load_state_dict({"last_epoch": 7, "base_lrs": [0.5, 0.25]})
-    expected = [base * (1 + math.cos(math.pi * 6 / 12)) / 2 for base in (0.5, 0.25)]
-    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx(expected)
-    assert scheduler.get_last_lr() == pytest.approx(expected)
-
-
-def test_state_of_another_optimizer_is_refused():
-    optim = settings()
-    scheduler = build_lr_scheduler(two_groups(optim), optim)
-    with pytest.raises(ValueError, match="2 parameter groups"):
-        scheduler.load_state_dict({"last_epoch": 1, "base_lrs": [0.1]})
+    optimizer = build_optimizer(None, optim, [{"params": [torch.zeros(1)], "lr": 0.0}])
+    assert run(optimizer, build_lr_scheduler(optimizer, optim), 3) == [[0.0]] * 3
 
 
 def test_unknown_names_are_explained():

@@ -1,4 +1,4 @@
-"""Test optimisers: settings from the config, staged rates, frozen parameters."""
+"""Test optimisers: settings from the config, frozen parameters."""
 
 import pytest
 import torch
@@ -49,19 +49,14 @@ def test_frozen_parameters_do_not_move_and_get_no_state():
     assert set(optimizer.state) == set(model[1].parameters())
 
 
-def test_staged_rates():
-    model = nn.ModuleDict({"body": nn.Linear(2, 2), "head": nn.Linear(2, 1)})
-    optim = settings()
+def test_groups_have_their_own_rates():
+    model, optim = nn.ModuleList([nn.Linear(2, 2), nn.Linear(2, 1)]), settings()
+    groups = [{"params": model[0].parameters(), "lr": 0.001}, {"params": model[1].parameters()}]
+    assert [g["lr"] for g in build_optimizer(model, optim, groups).param_groups] == [0.001, 0.01]
     optim.STAGED_LR = True
-    optim.NEW_LAYERS = ("head",)
-    base, new = build_optimizer(model, optim).param_groups
-    assert (base["lr"], new["lr"]) == (pytest.approx(0.001), 0.01)
-    assert new["params"] == list(model["head"].parameters())
-    optim.NEW_LAYERS = ("heads",)
-    with pytest.raises(ValueError, match="Did you mean 'head'"):
-        build_optimizer(model, optim)
-    with pytest.raises(TypeError, match="module"):
-        build_optimizer(model.parameters(), optim)
+    for given in (None, groups):
+        with pytest.raises(ValueError, match="STAGED_LR is not supported: pass param_groups"):
+            build_optimizer(model, optim, given)
 
 
 def test_unknown_name():

@@ -38,7 +38,7 @@ CASES = {
         ("TRAINER.MMLOP.LOGITS_LOSS", "l2"),
         'LOGITS_LOSS must be one of symmetric_kl, kl, got "l2"',
     ),
-    "precision": (("TRAINER.MMLOP.PREC", "fp8"), 'Precision "fp8" is unknown: choose auto, fp32'),
+    "precision": (("TRAINER.MMLOP.PREC", "fp8"), "PREC must be one of auto, fp32, tf32, amp, bf16"),
     "short context": (
         ("TRAINER.MMLOP.CTX_INIT", "a photo"),
         'TRAINER.MMLOP.CTX_INIT "a photo" has 2 tokens, fewer than the 4 prompt tokens',
@@ -47,8 +47,8 @@ CASES = {
         ("TRAINER.MMLOP.N_CTX", "74", "TRAINER.MMLOP.CTX_INIT", ""),
         '" has 76 tokens, and CLIP takes 75: shorten the context or the class name',
     ),
-    "split": (("TEST.SPLIT", "valid"), 'TEST.SPLIT is "valid": choose test or val.'),
-    "model": (("TEST.FINAL_MODEL", "best"), "choose last_step or best_val"),
+    "split": (("TEST.SPLIT", "valid"), 'TEST.SPLIT must be one of test, val, got "valid".'),
+    "model": (("TEST.FINAL_MODEL", "best"), "FINAL_MODEL must be one of last_step, best_val, got"),
     "nothing to train": (
         ("TRAINER.MMLOP.PROMPT_DEPTH_TEXT", "0", "TRAINER.MMLOP.PROMPT_DEPTH_VISION", "0"),
         "TRAINER.MMLOP.PROMPT_DEPTH_TEXT is 0 in both towers",
@@ -146,6 +146,17 @@ def test_resuming_another_run(run, refused, tmp_path):
     nowhere = str(tmp_path / "nowhere")
     assert "There is no checkpoint in" in refused(output_dir=nowhere, resume=nowhere)
     assert not (tmp_path / "nowhere").exists()
+
+
+def test_a_schedule_of_the_older_kind(run, refused, tmp_path):
+    options = ("TRAIN.CHECKPOINT_FREQ", "1")
+    run("MMLoP", "refused", *options)
+    (tmp_path / "refused" / "results.json").unlink()
+    path = tmp_path / "refused" / "prompt_learner" / "model.pth.tar-2"
+    checkpoint = torch.load(path, weights_only=True)
+    torch.save({**checkpoint, "scheduler": {"last_epoch": 2, "base_lrs": [0.0025]}}, path)
+    message = refused(*options, resume=str(tmp_path / "refused"))
+    assert "tar-2 holds an older kind of schedule: resume it with the code that began" in message
 
 
 def test_an_evaluation_can_be_put_right(run, refused, tmp_path):

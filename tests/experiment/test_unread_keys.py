@@ -42,7 +42,6 @@ OTHERS = {
     ("MMLoP", "OPTIM.STEPSIZE", "(3,)"): "where OPTIM.LR_SCHEDULER is single_step or multi_step",
     ("MMLoP", "OPTIM.WARMUP_MIN_LR", "1e-3"): "and OPTIM.WARMUP_TYPE is linear",
     ("MMLoP", "OPTIM.WARMUP_EPOCH", "-1", "OPTIM.WARMUP_RECOUNT", "False"): "is above 0",
-    ("MMLoP", "OPTIM.BASE_LR_MULT", "0.5"): "where OPTIM.STAGED_LR is True",
     ("MMLoP", "INPUT.COLORJITTER_H", "0.2"): "where INPUT.TRANSFORMS has colorjitter",
     ("MMLoP", "INPUT.CUTOUT_N", "2"): "where INPUT.TRANSFORMS has cutout",
     ("MMLoP", "DATASET.IMAGE_FOLDER.CLASSNAMES", "a"): "where DATASET.NAME is ImageFolder",
@@ -60,6 +59,8 @@ OTHERS = {
     ("MMLoP", "DATALOADER.TRAIN_U.BATCH_SIZE", "8"): "no method or data set here reads it",
     ("MMLoP", "DATALOADER.TRAIN_X.N_INS", "8"): "no method or data set here reads it",
     ("MMLoP", "TRAIN.COUNT_ITER", "train_u"): "no method or data set here reads it",
+    ("CLIPLoRA", "OPTIM.STAGED_LR", "True"): "no method or data set here reads it",
+    ("MMLoP", "OPTIM.BASE_LR_MULT", "0.5"): "no method or data set here reads it",
     ("MMLoP", "MODEL.BACKBONE.PRETRAINED", "False"): "no method or data set here reads it",
 }
 

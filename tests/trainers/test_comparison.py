@@ -121,6 +121,28 @@ def test_promptsrc_resumes_its_aggregation(run, tmp_path, monkeypatch):
     assert all(torch.equal(whole[key], cut[key]) for key in whole)
 
 
+@pytest.mark.parametrize(
+    ("trainer", "lacking"),
+    [("MMRL", "config and classnames"), ("TwoStage", "classnames"), ("MMLoP", "epoch")],
+)
+def test_a_checkpoint_that_lacks_a_key_is_refused(build, tmp_path, trainer, lacking):
+    built = build(trainer, *TRAINERS.get(trainer, ()))
+    kept = {"state_dict": built.model.prompt_learner.state_dict(), "epoch": 2}
+    if trainer == "MMLoP":
+        del kept["epoch"]
+    torch.save(kept, tmp_path / "a.pth")
+    with pytest.raises(ValueError, match=f"a.pth lacks {lacking}, which {trainer} needs: pass"):
+        built.read_checkpoint(tmp_path / "a.pth")
+
+
+def test_another_method_s_checkpoint_is_named_before_its_classes_matter(build, tmp_path):
+    built = build("TwoStage")
+    kept = {"state_dict": {"classifier": torch.zeros(3)}, "epoch": 2, "classnames": ["cat"]}
+    torch.save({**kept, "trainer": "LPPlusPlus"}, tmp_path / "a.pth")
+    with pytest.raises(ValueError, match="holds prompts of LPPlusPlus: pass --trainer LPPlusPlus"):
+        built.read_checkpoint(tmp_path / "a.pth")
+
+
 # What they keep from step to step, or draw in one, comes back from a checkpoint within an epoch.
 RESUMED = ["CLIPAdapter", "CLIPLoRA", "CoPrompt", "LPPlusPlus", "MMRL", "TaskRes", "TwoStage"]
 RESUMED += ["TipAdapterF"]
@@ -264,7 +286,11 @@ WRONG = {
     ): "TRAINER.CoPrompt.PROMPT_DEPTH is 12: the text tower of this backbone takes 0 to 9",
     ("CoPrompt", "DATALOADER.K_TRANSFORMS", "3"): "K_TRANSFORMS must be between 1 and 2, got 3",
     ("MaPLe", "DATALOADER.K_TRANSFORMS", "2"): "K_TRANSFORMS is read only by CoPrompt",
-    ("CoCoOp", "TRAINER.COCOOP.PREC", "half"): 'Precision "half" is unknown',
+    (
+        "CoCoOp",
+        "TRAINER.COCOOP.PREC",
+        "half",
+    ): 'PREC must be one of auto, fp32, tf32, amp, bf16, fp16, got "half"',
 }
 
 

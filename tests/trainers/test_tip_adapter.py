@@ -4,6 +4,7 @@ import itertools
 
 import pytest
 import torch
+from dassl.data.datasets import Datum
 from dassl.utils import set_random_seed
 from torch.utils.data import DataLoader
 
@@ -89,10 +90,14 @@ def test_the_search_finds_the_first_best_pair_on_the_validation_images(fill, tra
     assert (cache.alpha.item(), cache.beta.item()) == pytest.approx(pair)
 
 
-def test_test_images_are_never_searched_on(fill, tmp_path):
+@pytest.mark.parametrize("linked", [False, True])
+def test_test_images_are_never_searched_on(fill, tmp_path, linked):
     """ImageNet's validation images are its test images."""
     built = fill()
-    built.dm.dataset._val = built.dm.dataset.test
+    built.dm.dataset._val = images = list(built.dm.dataset.test)
+    if linked:
+        (tmp_path / "link.png").symlink_to(images[0].impath)
+        images[:] = [Datum(str(tmp_path / "link.png"), 0, 0, images[0].classname)]
     built.epoch = built.max_epoch - 1
     built.after_epoch()
     cache = built.model.prompt_learner

@@ -7,8 +7,8 @@ so on) are left out; a trainer that needs a node adds it before the YAML is merg
 from yacs.config import CfgNode
 
 
-def build_defaults() -> CfgNode:
-    """Build a new tree per call, so that no two callers share a node."""
+def get_cfg_default() -> CfgNode:
+    """Return a new, unfrozen tree; a trainer adds its own node under ``TRAINER``."""
     cfg = CfgNode()
     cfg.VERSION = 1
     cfg.OUTPUT_DIR = "./output"  # log.txt, checkpoints, tensorboard
@@ -127,7 +127,7 @@ def _optim() -> CfgNode:
     node.RMSPROP_ALPHA = 0.99
     node.ADAM_BETA1 = 0.9  # all Adam-like optimisers
     node.ADAM_BETA2 = 0.999
-    node.STAGED_LR = False  # NEW_LAYERS at LR, all others at LR * BASE_LR_MULT
+    node.STAGED_LR = False  # True is refused; nothing reads the next two
     node.NEW_LAYERS = ()
     node.BASE_LR_MULT = 0.1
     node.LR_SCHEDULER = "single_step"  # single_step, multi_step or cosine

@@ -7,6 +7,7 @@ import signal
 import sys
 import weakref
 from collections.abc import Callable, Iterator, Sequence
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -135,6 +136,9 @@ class DataManager:
         dataset_wrapper: see ``build_data_loader``.
     """
 
+    num_classes = property(attrgetter("dataset.num_classes"))
+    lab2cname = property(attrgetter("dataset.lab2cname"))
+
     def __init__(
         self,
         cfg: CfgNode,
@@ -143,17 +147,8 @@ class DataManager:
         dataset_wrapper: Callable[..., Any] | None = None,
     ) -> None:
         self.dataset = build_dataset(cfg)
-        if custom_tfm_train is None:
-            tfm_train = build_transform(cfg, is_train=True)
-        else:
-            LOGGER.info("* Using custom transform for training")
-            tfm_train = custom_tfm_train
-        if custom_tfm_test is None:
-            tfm_test = build_transform(cfg, is_train=False)
-        else:
-            LOGGER.info("* Using custom transform for testing")
-            tfm_test = custom_tfm_test
-
+        tfm_train = custom_tfm_train or build_transform(cfg, is_train=True)
+        tfm_test = custom_tfm_test or build_transform(cfg, is_train=False)
         train = cfg.DATALOADER.TRAIN_X
         self.train_loader_x = build_data_loader(
             cfg,
@@ -181,21 +176,9 @@ class DataManager:
 
         self.val_loader = test_loader(self.dataset.val) if self.dataset.val else None
         self.test_loader = test_loader(self.dataset.test)
-        self._num_source_domains = len(cfg.DATASET.SOURCE_DOMAINS)
+        self.num_source_domains = len(cfg.DATASET.SOURCE_DOMAINS)
         if cfg.VERBOSE:
             self.show_dataset_summary(cfg)
-
-    @property
-    def num_classes(self) -> int:
-        return self.dataset.num_classes
-
-    @property
-    def num_source_domains(self) -> int:
-        return self._num_source_domains
-
-    @property
-    def lab2cname(self) -> dict[int, str]:
-        return self.dataset.lab2cname
 
     def show_dataset_summary(self, cfg: CfgNode) -> None:
         """Log a table of the sizes of the splits."""

@@ -9,8 +9,10 @@ from typing import Any
 
 import torch
 from torch import nn
+from yacs.config import CfgNode
 
 from dassl.utils import (
+    Registry,
     check_availability,
     latest_checkpoint,
     load_checkpoint,
@@ -21,6 +23,13 @@ from dassl.utils import (
 from dassl.utils.checkpoint import BEST
 from dassl.utils.logger import LOGGER
 from dassl.utils.tools import get_rng_state
+
+TRAINER_REGISTRY = Registry("TRAINER")
+
+
+def build_trainer(cfg: CfgNode) -> Any:
+    """Build the trainer ``cfg.TRAINER.NAME``."""
+    return TRAINER_REGISTRY.build(cfg.TRAINER.NAME, cfg)
 
 
 class TrainerBase:
@@ -248,20 +257,8 @@ class TrainerBase:
     def run_epoch(self) -> None:
         raise NotImplementedError
 
-    def test(self) -> float:
-        raise NotImplementedError
-
-    def parse_batch_train(self, batch: dict[str, Any]) -> Any:
-        raise NotImplementedError
-
-    def parse_batch_test(self, batch: dict[str, Any]) -> Any:
-        raise NotImplementedError
-
     def forward_backward(self, batch: dict[str, Any]) -> dict[str, float] | None:
         """Train one step on one batch; return values for the log, e.g. ``{"loss": 0.3}``."""
-        raise NotImplementedError
-
-    def model_inference(self, input: torch.Tensor) -> torch.Tensor:
         raise NotImplementedError
 
     def model_zero_grad(self, names: str | list[str] | None = None) -> None:

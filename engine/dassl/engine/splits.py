@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from functools import cache
 
-from dassl.data.datasets import DatasetBase
+from dassl.data.datasets import DatasetBase, Datum
 
 ADVICE = "set TEST.FINAL_MODEL last_step and TEST.SPLIT test."
 
@@ -23,25 +21,16 @@ def check_validation(dataset: DatasetBase, name: str, wanted_by: str) -> None:
     """
     if not dataset.val:
         raise ValueError(f"{wanted_by} needs validation images, and {name} has none: {ADVICE}")
-    place = _places()
-    tested = {place(item.impath) for item in dataset.test}
-    shared = [item.impath for item in dataset.val if item.impath and place(item.impath) in tested]
-    if shared or dataset.val is dataset.test:
+    if shared := shared_images(dataset):
         raise ValueError(
             f"{wanted_by} needs validation images that are no test images, and {len(shared)} of "
-            f"the {len(dataset.val)} of {name} are both ({', '.join(shared[:1])}): {ADVICE}"
+            f"the {len(dataset.val)} of {name} are both ({shared[0].impath}): {ADVICE}"
         )
 
 
-def _places() -> Callable[[str], str]:
-    """Return a function that tells where an image lies, be it behind a link.
-
-    A folder is looked up once: there are a hundred thousand images.
-    """
-    real = cache(os.path.realpath)
-
-    def place(path: str) -> str:
-        found = os.path.join(real(os.path.dirname(path)), os.path.basename(path))
-        return os.path.realpath(found) if os.path.islink(found) else found
-
-    return place
+def shared_images(dataset: DatasetBase) -> list[Datum]:
+    """Return the validation images that are test images too, be it behind a link."""
+    if dataset.val is dataset.test:
+        return dataset.val
+    tested = {os.path.realpath(item.impath) for item in dataset.test}
+    return [i for i in dataset.val if i.impath and os.path.realpath(i.impath) in tested]

@@ -71,12 +71,17 @@ class SimpleTrainer(TrainerBase):
             "and calls self.register_model(name, model, optim, sched)."
         )
 
+    @property
+    def _validates(self) -> bool:
+        """Return whether the best epoch is chosen, after each of them."""
+        return self.cfg.TEST.FINAL_MODEL == "best_val" and not self.cfg.TEST.NO_TEST
+
     def check_final_model(self) -> None:
         """Refuse to train for the best epoch without validation images to choose it on.
 
         An evaluation needs none. (Not upstream's, which chooses on the test images.)
         """
-        if self.cfg.TEST.FINAL_MODEL == "best_val" and not self.cfg.TEST.NO_TEST:
+        if self._validates:
             name = self.cfg.DATASET.NAME
             check_validation(self.dm.dataset, name, "TEST.FINAL_MODEL best_val")
 
@@ -132,7 +137,7 @@ class SimpleTrainer(TrainerBase):
     def after_epoch(self) -> None:
         """Keep the best model (FINAL_MODEL best_val); save every CHECKPOINT_FREQ and last."""
         done = self.epoch + 1
-        if not self.cfg.TEST.NO_TEST and self.cfg.TEST.FINAL_MODEL == "best_val":
+        if self._validates:
             result = self._validate()
             if result > self.best_result:
                 self.best_result = result
@@ -236,7 +241,7 @@ class TrainerX(SimpleTrainer):
         logged = done % print_freq == 0 or self.num_batches < print_freq
         step = self.epoch * self.num_batches + self.batch_idx
         if logged:
-            self._log_batch(self._batch_time, self._data_time, self._losses)
+            self._log_batch()
         if logged or done == self.num_batches:
             for name, meter in self._losses.meters.items():
                 self.write_scalar(f"train/{name}", meter.avg, step)
@@ -245,7 +250,7 @@ class TrainerX(SimpleTrainer):
 
     def _end_epoch(self) -> None:
         self.batches_done = self.num_batches
-        if self.cfg.TEST.FINAL_MODEL == "best_val":
+        if self._validates:
             names = self.get_model_names()
             state = {name: self.make_checkpoint(name, self.epoch - 1, None) for name in names}
             self._epoch_end = copy.deepcopy(state)
@@ -272,9 +277,8 @@ class TrainerX(SimpleTrainer):
         if self.stop_requested:
             raise KeyboardInterrupt
 
-    def _log_batch(
-        self, batch_time: AverageMeter, data_time: AverageMeter, losses: MetricMeter
-    ) -> None:
+    def _log_batch(self) -> None:
+        batch_time, data_time = self._batch_time, self._data_time
         batches_left = (self.max_epoch - self.epoch) * self.num_batches - self.batch_idx - 1
         eta = datetime.timedelta(seconds=int(batch_time.avg * batches_left))
         LOGGER.info(
@@ -282,7 +286,7 @@ class TrainerX(SimpleTrainer):
             f"batch [{self.batch_idx + 1}/{self.num_batches}] "
             f"time {batch_time.val:.3f} ({batch_time.avg:.3f}) "
             f"data {data_time.val:.3f} ({data_time.avg:.3f}) "
-            f"{losses} lr {self.get_current_lr():.4e} eta {eta}"
+            f"{self._losses} lr {self.get_current_lr():.4e} eta {eta}"
         )
 
     def parse_batch_train(

@@ -1,6 +1,5 @@
 """Evaluate a whole split."""
 
-from .build import EVALUATOR_REGISTRY, build_evaluator
-from .evaluator import Classification, EvaluatorBase
+from .evaluator import EVALUATOR_REGISTRY, Classification, build_evaluator
 
-__all__ = ["EVALUATOR_REGISTRY", "Classification", "EvaluatorBase", "build_evaluator"]
+__all__ = ["EVALUATOR_REGISTRY", "Classification", "build_evaluator"]

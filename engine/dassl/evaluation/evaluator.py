@@ -10,38 +10,28 @@ import numpy as np
 import torch
 from yacs.config import CfgNode
 
-from dassl.utils import atomic_write
+from dassl.utils import Registry, atomic_write
 from dassl.utils.logger import LOGGER
 
-from .build import EVALUATOR_REGISTRY
+EVALUATOR_REGISTRY = Registry("EVALUATOR")
 
 
-class EvaluatorBase:
-    """Collect a split batch by batch: ``reset``, ``process`` per batch, ``evaluate``."""
-
-    def __init__(self, cfg: CfgNode) -> None:
-        self.cfg = cfg
-
-    def reset(self) -> None:
-        raise NotImplementedError
-
-    def process(self, mo: torch.Tensor, gt: torch.Tensor) -> None:
-        raise NotImplementedError
-
-    def evaluate(self) -> dict[str, float]:
-        raise NotImplementedError
+def build_evaluator(cfg: CfgNode, **kwargs: Any) -> Any:
+    """Build the evaluator ``cfg.TEST.EVALUATOR``."""
+    return EVALUATOR_REGISTRY.build(cfg.TEST.EVALUATOR, cfg, **kwargs)
 
 
 @EVALUATOR_REGISTRY.register()
-class Classification(EvaluatorBase):
+class Classification:
     """Compute top-1 accuracy, error rate and macro-F1, in percent.
 
+    A trainer calls ``reset``, ``process`` per batch, ``evaluate``.
     ``TEST.PER_CLASS_RESULT`` adds one line per class and their mean, ``TEST.COMPUTE_CMAT`` the
     file OUTPUT_DIR/cmat.pt.
     """
 
     def __init__(self, cfg: CfgNode, lab2cname: dict[int, str] | None = None, **_: Any) -> None:
-        super().__init__(cfg)
+        self.cfg = cfg
         if cfg.TEST.PER_CLASS_RESULT and lab2cname is None:
             raise ValueError("TEST.PER_CLASS_RESULT needs lab2cname (label -> name), got None.")
         self._lab2cname = lab2cname

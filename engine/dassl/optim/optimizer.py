@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable
 from typing import Any
 
@@ -30,11 +29,14 @@ def build_optimizer(
         param_groups: used instead of ``model`` if given.
 
     Raises:
-        ValueError: the optimiser is unknown, or a name in NEW_LAYERS is not a child of ``model``.
-        TypeError: STAGED_LR is set without a module.
+        ValueError: the optimiser is unknown, or STAGED_LR is set.
     """
     check_availability(optim_cfg.NAME, OPTIMIZERS, "optimizer")
-    params = _select_params(model, optim_cfg, param_groups)
+    if optim_cfg.STAGED_LR:
+        raise ValueError("OPTIM.STAGED_LR is not supported: pass param_groups with their own lr.")
+    params = model if param_groups is None else param_groups
+    if isinstance(params, nn.Module):
+        params = params.parameters()
     common = {"lr": optim_cfg.LR, "weight_decay": optim_cfg.WEIGHT_DECAY}
     betas = (optim_cfg.ADAM_BETA1, optim_cfg.ADAM_BETA2)
     if optim_cfg.NAME == "sgd":
@@ -55,39 +57,3 @@ def build_optimizer(
     if optim_cfg.NAME == "adamw":
         return torch.optim.AdamW(params, betas=betas, **common)
     return torch.optim.Adam(params, betas=betas, amsgrad=optim_cfg.NAME == "amsgrad", **common)
-
-
-def _select_params(
-    model: nn.Module | Iterable[Any], optim_cfg: CfgNode, param_groups: Iterable[Any] | None
-) -> Iterable[Any]:
-    """Return what the optimiser is to change: the given groups, staged groups or all parameters."""
-    if param_groups is not None:
-        if optim_cfg.STAGED_LR:
-            warnings.warn(
-                "OPTIM.STAGED_LR is ignored because param_groups are given: set 'lr' in them.",
-                stacklevel=3,
-            )
-        return param_groups
-    if optim_cfg.STAGED_LR:
-        return _staged_groups(model, optim_cfg)
-    return model.parameters() if isinstance(model, nn.Module) else model
-
-
-def _staged_groups(model: Any, optim_cfg: CfgNode) -> list[dict[str, Any]]:
-    """Return two groups: NEW_LAYERS at LR and everything else at LR * BASE_LR_MULT."""
-    if not isinstance(model, nn.Module):
-        raise TypeError(
-            "OPTIM.STAGED_LR needs the module itself to find its layers, got "
-            f"{type(model).__name__}: pass the module, or param_groups with their own lr."
-        )
-    if isinstance(model, nn.DataParallel):
-        model = model.module
-    new_layers = optim_cfg.NEW_LAYERS
-    new_layers = [new_layers] if isinstance(new_layers, str) else list(new_layers)
-    children = dict(model.named_children())
-    for name in new_layers:
-        check_availability(name, children, "layer in OPTIM.NEW_LAYERS")
-    new = [p for name in new_layers for p in children[name].parameters()]
-    new_ids = {id(p) for p in new}
-    base = [p for p in model.parameters() if id(p) not in new_ids]
-    return [{"params": base, "lr": optim_cfg.LR * optim_cfg.BASE_LR_MULT}, {"params": new}]

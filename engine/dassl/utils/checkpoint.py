@@ -25,14 +25,6 @@ from .logger import LOGGER
 from .seal import is_changed, sealed
 from .tools import set_rng_state
 
-__all__ = [
-    "latest_checkpoint",
-    "load_checkpoint",
-    "load_pretrained_weights",
-    "resume_from_checkpoint",
-    "save_checkpoint",
-]
-
 StrPath = str | PathLike[str]
 
 BEST = "model-best.pth.tar"

@@ -11,8 +11,6 @@ from os import PathLike
 from pathlib import Path
 from typing import TextIO
 
-__all__ = ["LOGGER", "own_handlers", "setup_logger"]
-
 
 class _StdoutHandler(logging.StreamHandler):
     """Write to what ``sys.stdout`` is when a message arrives, not when the handler was made.

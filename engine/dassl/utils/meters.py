@@ -7,8 +7,6 @@ from collections.abc import Mapping
 
 import torch
 
-__all__ = ["AverageMeter", "MetricMeter"]
-
 
 def _number(value: float | torch.Tensor) -> float:
     return value.item() if isinstance(value, torch.Tensor) else value

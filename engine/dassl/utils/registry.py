@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from typing import Any
 
-__all__ = ["Registry", "check_availability"]
+from yacs.config import CfgNode
+
+from .logger import LOGGER
 
 
 def unknown_name(kind: str, requested: object, available: Iterable[str]) -> str:
@@ -68,6 +70,14 @@ class Registry:
         if name not in self._obj_map:
             raise KeyError(unknown_name(f"{self._name} entry", name, self._obj_map))
         return self._obj_map[name]
+
+    def build(self, name: str, cfg: CfgNode, **kwargs: Any) -> Any:
+        """Call what is registered as ``name``; a ``ValueError`` has the nearest known name."""
+        kind = self._name.lower()
+        check_availability(name, self._obj_map, kind)
+        if cfg.VERBOSE:
+            LOGGER.info(f"Loading {kind}: {name}")
+        return self._obj_map[name](cfg, **kwargs)
 
     def __contains__(self, name: object) -> bool:
         return name in self._obj_map

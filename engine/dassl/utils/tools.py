@@ -11,8 +11,6 @@ import PIL
 import torch
 from torch import nn
 
-__all__ = ["collect_env_info", "count_num_param", "set_random_seed", "tolist_if_not"]
-
 
 def set_random_seed(seed: int) -> None:
     """Seed Python's ``random``, numpy and torch (CPU and every GPU)."""

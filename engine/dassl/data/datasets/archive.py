@@ -4,56 +4,44 @@ from __future__ import annotations
 
 import tarfile
 import zipfile
+from collections.abc import Iterable
 from pathlib import Path
-
-HAS_FILTER = hasattr(tarfile, "data_filter")
 
 
 def extract_archive(path: Path, folder: Path) -> None:
     """Unpack a .zip, .tar, .tar.gz or .tgz into ``folder``.
 
     Raises:
-        ValueError: the file ending is unknown, or a member would land outside ``folder``; in
-            both cases nothing is unpacked.
+        ValueError: the file ending is unknown, or a member would land outside ``folder`` or is
+            neither file nor folder; nothing is unpacked.
+        OSError: this Python, a patch release before 3.10.12 or 3.11.4, cannot check a tar.
     """
     if path.name.endswith(".zip"):
         with zipfile.ZipFile(path) as archive:
-            for name in archive.namelist():
-                _check_inside(path, folder, name, folder / name)
+            _check_inside(path, folder, archive.namelist())
             archive.extractall(folder)
     elif path.name.endswith((".tar", ".tar.gz", ".tgz")):
+        if not hasattr(tarfile, "data_filter"):
+            raise OSError(f"Cannot unpack {path} safely: update Python to its latest patch.")
         with tarfile.open(path) as archive:
-            for member in archive.getmembers():
-                _check_member(path, folder, member)
-            # "data" also drops owners and odd modes; older patch releases lack it.
-            safe = {"filter": "data"} if HAS_FILTER else {}
-            archive.extractall(folder, **safe)
+            _check_inside(path, folder, archive.getnames())
+            try:
+                for member in archive.getmembers():  # all, before the first is unpacked
+                    tarfile.data_filter(member, str(folder))
+            except tarfile.FilterError as error:
+                raise ValueError(
+                    f"{path} holds {member.name!r}, which would land outside {folder}, or is no "
+                    f"file ({error}): nothing was unpacked. Check where the archive comes from."
+                ) from error
+            archive.extractall(folder, filter="data")
     else:
         raise ValueError(f"Cannot unpack {path}: expected .zip, .tar, .tar.gz or .tgz.")
 
 
-def _check_member(path: Path, folder: Path, member: tarfile.TarInfo) -> None:
-    if not HAS_FILTER and (member.issym() or member.islnk()):
-        # Links that point at links cannot be followed before they exist.
-        raise ValueError(
-            f"{path} holds the link {member.name!r}, which this Python cannot unpack safely: "
-            "update it to its latest patch release, or unpack by hand."
-        )
-    target = folder / member.name
-    _check_inside(path, folder, member.name, target)
-    if member.issym():
-        _check_inside(path, folder, member.name, target.parent / member.linkname)
-    elif member.islnk():
-        _check_inside(path, folder, member.name, folder / member.linkname)
-    elif not (member.isfile() or member.isdir()):
-        raise ValueError(
-            f"{path} holds {member.name!r}, which is neither a file nor a folder: unpack by hand."
-        )
-
-
-def _check_inside(path: Path, folder: Path, name: str, target: Path) -> None:
-    if not target.resolve().is_relative_to(folder.resolve()):
-        raise ValueError(
-            f"{path} holds {name!r}, which would land outside {folder}: nothing was unpacked. "
-            "Check where the archive comes from."
-        )
+def _check_inside(path: Path, folder: Path, names: Iterable[str]) -> None:
+    for name in names:
+        if not (folder / name).resolve().is_relative_to(folder.resolve()):
+            raise ValueError(
+                f"{path} holds {name!r}, which would land outside {folder}: nothing was unpacked. "
+                "Check where the archive comes from."
+            )

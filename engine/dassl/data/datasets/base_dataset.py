@@ -5,14 +5,24 @@ from __future__ import annotations
 import random
 from collections import defaultdict
 from collections.abc import Sequence
+from operator import attrgetter
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
+from yacs.config import CfgNode
 
-from dassl.utils import check_availability, check_image, download_url, read_image
+from dassl.utils import Registry, check_availability, check_image, download_url, read_image
 from dassl.utils.logger import LOGGER
 
 from .archive import extract_archive
+
+DATASET_REGISTRY = Registry("DATASET")
+
+
+def build_dataset(cfg: CfgNode) -> Any:
+    """Build the data set ``cfg.DATASET.NAME``."""
+    return DATASET_REGISTRY.build(cfg.DATASET.NAME, cfg)
 
 
 class Datum:
@@ -89,33 +99,14 @@ class DatasetBase:
         self._num_classes = self.get_num_classes(train_x)
         self._lab2cname, self._classnames = self.get_lab2cname(train_x)
 
-    @property
-    def train_x(self) -> list[Datum]:
-        return self._train_x
-
-    @property
-    def train_u(self) -> list[Datum] | None:
-        return self._train_u
-
-    @property
-    def val(self) -> list[Datum] | None:
-        return self._val
-
-    @property
-    def test(self) -> list[Datum] | None:
-        return self._test
-
-    @property
-    def lab2cname(self) -> dict[int, str]:
-        return self._lab2cname
-
-    @property
-    def classnames(self) -> list[str]:
-        return self._classnames
-
-    @property
-    def num_classes(self) -> int:
-        return self._num_classes
+    # Properties, as upstream's: a subclass may override one, and ask ``super()`` for this.
+    train_x = property(attrgetter("_train_x"))
+    train_u = property(attrgetter("_train_u"))
+    val = property(attrgetter("_val"))
+    test = property(attrgetter("_test"))
+    lab2cname = property(attrgetter("_lab2cname"))
+    classnames = property(attrgetter("_classnames"))
+    num_classes = property(attrgetter("_num_classes"))
 
     @staticmethod
     def get_num_classes(data_source: list[Datum]) -> int:
