@@ -49,9 +49,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         for word in words:
             if word.startswith("--"):
                 raise ValueError(f"unrecognized argument {word}; flags come before KEY VALUE pairs")
-        if args.command == "prepare":
-            args.root.mkdir(parents=True, exist_ok=True)
-        elif not os.path.isdir(args.root):
+        if args.command == "check" and not os.path.isdir(args.root):
             raise ValueError(f"--root must be a folder, got {args.root}")
         file = getattr(args, "dataset_config_file", None)
         args.cfg = read_cfg(file, args.pairs)
@@ -59,6 +57,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         args.names = args.names or ([args.cfg.DATASET.NAME] if file else [])
         for name in args.names:
             check_availability(name, ON_DISK if args.command == "check" else ALL, "data set")
+        if args.command == "prepare":
+            args.root.mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as error:
         parser.error(str(error))
     return args

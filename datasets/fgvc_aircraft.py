@@ -34,7 +34,7 @@ class FGVCAircraft(FewShotDataset):
         path = self.folder / name
         if not path.is_file():
             raise FileNotFoundError(f"FGVCAircraft expects {path}, which does not exist")
-        return [line.strip() for line in read_text(path).splitlines() if line]
+        return [line.strip() for line in read_text(path).splitlines() if line.strip()]
 
     def _read_list(self, name: str, labels: dict[str, int]) -> list[Datum]:
         """Read lines such as "1025794 707-320": the number of an image, and its variant."""

@@ -30,9 +30,10 @@ def read_text(path: Path) -> str:
     try:
         text = content.decode(encoding)
     except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
+        read = error.object  # without the byte order mark
+        line = read.count(b"\n", 0, error.start) + 1
         raise ValueError(
-            f"{path} must be text in UTF-8, got the byte 0x{content[error.start]:02x} in line "
+            f"{path} must be text in UTF-8, got the byte 0x{read[error.start]:02x} in line "
             f"{line}: save it as UTF-8"
         ) from None
     if "\0" in text:  # so looks UTF-16 without a mark

@@ -29,6 +29,7 @@ def test_both_orders_of_bytes(tmp_path, encoding):
         ("a1 \u72ac\n".encode("shift-jis"), "got the byte 0x8c in line 1: save it as UTF-8"),
         ("a1 ant\n".encode("utf-16-le"), "it holds zero bytes: save it as UTF-8"),
         (b"\xff\xfea", "names.txt must be text in UTF-8"),
+        (b"\xef\xbb\xbfa1 ant\nb2 caf\xe9\n", "got the byte 0xe9 in line 2: save it as UTF-8"),
     ],
 )
 def test_other_encodings_are_refused_with_file_and_line(tmp_path, content, message):
