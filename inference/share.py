@@ -14,6 +14,8 @@ from inference.cli import warnings_only
 from inference.run import Run, load_run, read_results
 from prompting.hub import push_to_hub, save_prompts
 
+OF_CARD = ("backbone", "dataset", "subsample", "split", "correct", "total")  # of a results.json
+
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m inference.share", description=__doc__)
@@ -57,6 +59,11 @@ def _push(args: argparse.Namespace) -> str:
 def _of_these(path: Path, run: Run) -> Mapping[str, Any]:
     """Read the results of another evaluation; refuse those of other prompts, as far as is known."""
     results = read_results(path)
+    lacking = [key for key in OF_CARD if key not in results]
+    if lacking:
+        raise ValueError(
+            f"{path} is damaged, or no results.json of this code base: it has no {lacking[0]}."
+        )
     own = _origin(run.training, run.model.backbone.sha256)
     found = _origin(results, results["backbone"]["sha256"])
     other = [key for key in own if found.get(key, own[key]) != own[key]]
