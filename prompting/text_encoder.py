@@ -174,7 +174,7 @@ def encode_text(
     Raises:
         ArgumentError: prompts of another T than the texts have slots, or of other classes.
     """
-    _check_prompts(tokenized, prompts)
+    check_prompts(tokenized, prompts)
     tower = text_tower(model)
     prompts = [None if p is None else p.type(tower.dtype) for p in prompts]
     per_image = [len(p) for p in prompts if p is not None and p.ndim == 4]
@@ -205,7 +205,7 @@ def encode_text(
     return features if per_image else features[0]
 
 
-def _check_prompts(tokenized: TokenizedPrompts, prompts: Sequence[Tensor | None]) -> None:
+def check_prompts(tokenized: TokenizedPrompts, prompts: Sequence[Tensor | None]) -> None:
     """Refuse prompts that would be left out in part, or be those of other classes."""
     classes = len(tokenized.end)
     for shape in [tuple(prompt.shape) for prompt in prompts if prompt is not None]:

@@ -144,7 +144,7 @@ def context(tokens, classes=None):
         (context(4), (["cat", "\x00"], "a photo of a {}."), "has no token"),
         (context(4), (NAMES, "a photo of a {}.", "a {}."), "give a list of texts"),
         # A context per class, of other classes; and names that are not where they would be moved.
-        (context(4, 4), (NAMES, "a photo of a {}."), "for 4 classes, and there are 3"),
+        (context(4, 4), (NAMES, "a photo of a {}."), "(4, 4, 128), and there are 3 texts"),
         (context(4), (NAMES, "a photo of a good {}.", (), False, "front"), "right behind the 4"),
         (context(4), (NAMES, "a photo of a {}s.", (), False, "middle"), "right behind the 4"),
         (context(4), (NAMES, "a photo of a {}.", (), False, "behind"), "choose end, middle, front"),
@@ -160,7 +160,7 @@ def test_prompts_never_replace_the_class_name(tiny_backbone, prompt_learner, arg
 def test_layers_have_as_many_prompts(tiny_backbone):
     learner = NoPrompts()
     learner.forward = lambda: ((None, torch.ones(4, 128), torch.ones(5, 128)), ())
-    with pytest.raises(ArgumentError, match="different numbers of prompt tokens"):
+    with pytest.raises(ArgumentError, match="shape .5, 128., and there are 3 texts with 4 slots"):
         PromptedCLIP(tiny_backbone, learner, NAMES, "a photo of a {}.")
     learner.forward = lambda: ((None, torch.ones(4, 128)), ())  # TCP's, from layer 2 on
     logits = PromptedCLIP(tiny_backbone, learner, NAMES, "a photo of a {}.")(
