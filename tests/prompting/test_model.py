@@ -7,7 +7,6 @@ from prompting import (
     Backbone,
     Context,
     FullRankPrompts,
-    InitialPrompts,
     NoPrompts,
     PromptedCLIP,
     encode_text,
@@ -27,7 +26,7 @@ TEMPLATES = ("a photo of a {}.", "art of a {}.", "{} texture.")
 def learner_for(backbone):
     generator = torch.Generator().manual_seed(0)
     start = initial_prompts(backbone, "a photo of a", (4, 4), (3, 3), generator)
-    return FullRankPrompts(start)
+    return FullRankPrompts(*start)
 
 
 def test_frozen_text_is_the_normalised_mean_of_unnormalised_features(tiny_backbone):
@@ -121,7 +120,7 @@ def test_resnet_takes_no_prompts(tiny_clip, tiny_backbone):
 @pytest.mark.parametrize(("depths", "tower"), [((5, 2), "text"), ((2, 5), "image")])
 def test_prompts_are_not_deeper_than_their_tower(tiny_backbone, depths, tower):
     sizes = zip(depths, (128, 192), strict=True)
-    learner = FullRankPrompts(InitialPrompts(*(torch.zeros(d, 4, w) for d, w in sizes)))
+    learner = FullRankPrompts(*(torch.zeros(d, 4, w) for d, w in sizes))
     with pytest.raises(ArgumentError, match=f"for 5 layers of the {tower} tower, which has 4"):
         PromptedCLIP(tiny_backbone, learner, NAMES, "a photo of a {}.")
 
