@@ -19,7 +19,7 @@ from yacs.config import CfgNode
 from datasets import FAMILY, ON_DISK, add_config
 from datasets.check import Report, as_dicts, as_table, check
 from datasets.prepare import prepare
-from datasets.text import read_text
+from prompting.files import read_text
 
 logger = logging.getLogger("dassl")
 ALL = [loader.__name__ for loader in FAMILY]

@@ -4,7 +4,7 @@ from dassl.data.datasets import DATASET_REGISTRY, Datum
 
 from datasets.base import FewShotDataset
 from datasets.sources import Source
-from datasets.text import read_text
+from prompting.files import read_text
 
 
 @DATASET_REGISTRY.register()
