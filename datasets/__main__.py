@@ -9,6 +9,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import yaml
@@ -17,7 +18,7 @@ from dassl.utils.registry import check_availability
 from yacs.config import CfgNode
 
 from datasets import FAMILY, ON_DISK, add_config
-from datasets.check import Report, as_dicts, as_table, check
+from datasets.check import Report, as_table, check
 from datasets.prepare import prepare
 from prompting.files import read_text
 
@@ -103,7 +104,7 @@ def look_at(args: argparse.Namespace) -> list[Report]:
         reports = [check(name, args.cfg, args.deep) for name in args.names or ALL]
     finally:
         logger.setLevel(level)
-    text = json.dumps(as_dicts(reports), indent=2) if args.json else as_table(reports)
+    text = json.dumps(list(map(asdict, reports)), indent=2) if args.json else as_table(reports)
     print(text.encode(errors="backslashreplace").decode())  # a path may be no UTF-8
     return reports
 

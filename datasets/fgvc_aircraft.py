@@ -18,7 +18,6 @@ class FGVCAircraft(FewShotDataset):
     sources = (
         Source(
             "https://www.robots.ox.ac.uk/~vgg/data/fgvc-aircraft/archives/fgvc-aircraft-2013b.tar.gz",
-            "fgvc-aircraft-2013b.tar.gz",
             tuple(
                 (f"fgvc-aircraft-2013b/data/{name}", name)
                 for name in (image_dir, "variants.txt", *lists.values())
