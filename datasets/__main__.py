@@ -9,6 +9,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import yaml
@@ -17,9 +18,9 @@ from dassl.utils.registry import check_availability
 from yacs.config import CfgNode
 
 from datasets import FAMILY, ON_DISK, add_config
-from datasets.check import Report, as_dicts, as_table, check
+from datasets.check import Report, as_table, check
 from datasets.prepare import prepare
-from datasets.text import read_text
+from prompting.files import read_text
 
 logger = logging.getLogger("dassl")
 ALL = [loader.__name__ for loader in FAMILY]
@@ -49,9 +50,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         for word in words:
             if word.startswith("--"):
                 raise ValueError(f"unrecognized argument {word}; flags come before KEY VALUE pairs")
-        if args.command == "prepare":
-            args.root.mkdir(parents=True, exist_ok=True)
-        elif not os.path.isdir(args.root):
+        if args.command == "check" and not os.path.isdir(args.root):
             raise ValueError(f"--root must be a folder, got {args.root}")
         file = getattr(args, "dataset_config_file", None)
         args.cfg = read_cfg(file, args.pairs)
@@ -59,6 +58,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         args.names = args.names or ([args.cfg.DATASET.NAME] if file else [])
         for name in args.names:
             check_availability(name, ON_DISK if args.command == "check" else ALL, "data set")
+        if args.command == "prepare":
+            args.root.mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as error:
         parser.error(str(error))
     return args
@@ -103,7 +104,7 @@ def look_at(args: argparse.Namespace) -> list[Report]:
         reports = [check(name, args.cfg, args.deep) for name in args.names or ALL]
     finally:
         logger.setLevel(level)
-    text = json.dumps(as_dicts(reports), indent=2) if args.json else as_table(reports)
+    text = json.dumps(list(map(asdict, reports)), indent=2) if args.json else as_table(reports)
     print(text.encode(errors="backslashreplace").decode())  # a path may be no UTF-8
     return reports
 

@@ -28,7 +28,6 @@ class Caltech101(FewShotDataset):
     sources = (
         Source(
             "https://data.caltech.edu/records/mzrjq-6wc02/files/caltech-101.zip",
-            "caltech-101.zip",
             (("101_ObjectCategories", image_dir),),
             "md5:3138e1922a9193bfa496528edbbc45d0",
             inner="caltech-101/101_ObjectCategories.tar.gz",

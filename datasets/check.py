@@ -1,11 +1,9 @@
 """Check data on disk and report what is there, what is missing and what to do."""
 
 import os
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import partial
-from itertools import islice
 from pathlib import Path
 
 from dassl.data.datasets import Datum
@@ -109,9 +107,10 @@ def _compare(report: Report, loader: type[FewShotDataset], root: Path, splits, d
         what = f"delete {loader.image_dir or 'the images'} and unpack again"
         if not loader.published:
             report.action, what = "correct", "add these images, or take them out of the split"
+        first = f", the first missing is {report.bad[0]}" if report.bad else ""
         report.todo = (
             f"expected {report.expected} images of {wanted} classes, found {report.images} of "
-            f"{report.classes}{_first_of(report.bad)}: {what}. {how_to_get(loader, root)[1]}"
+            f"{report.classes}{first}: {what}. {how_to_get(loader, root)[1]}"
         ).rstrip()
     if not loader.published:
         report.notes.append(f"the classes are {shorten([names[y] for y in sorted(names)])}")
@@ -124,25 +123,16 @@ def _compare(report: Report, loader: type[FewShotDataset], root: Path, splits, d
             report.todo = f"{len(report.why)} images cannot be read"
 
 
-def _first_of(paths: list[str]) -> str:
-    return f", the first missing is {paths[0]}" if paths else ""
-
-
 def _unreadable(items: list[Datum], deep: bool) -> dict[str, str]:
     """Return the images that a run could not read, and why; show a progress bar."""
     reasons = {}
     with ThreadPoolExecutor() as pool, tqdm(total=len(items), unit="image") as bar:
-        for tile in _tiles(items):
+        for start in range(0, len(items), TILE):
+            tile = items[start : start + TILE]
             found = pool.map(partial(_reason, deep=deep), tile)
             reasons |= {item.impath: why for item, why in zip(tile, found, strict=True) if why}
             bar.update(len(tile))
     return reasons
-
-
-def _tiles(items: list[Datum]) -> Iterator[list[Datum]]:
-    rest = iter(items)
-    while tile := list(islice(rest, TILE)):
-        yield tile
 
 
 def _reason(item: Datum, deep: bool) -> str:
@@ -171,7 +161,3 @@ def as_table(reports: list[Report]) -> str:
             lines.append(f"... and {len(report.bad) - SHOWN} more, see --json")
         lines += [f"\n{report.name}: {note}" for note in report.notes]
     return "\n".join(lines)
-
-
-def as_dicts(reports: list[Report]) -> list[dict]:
-    return [asdict(report) for report in reports]

@@ -18,7 +18,6 @@ class DescribableTextures(FewShotDataset):
     sources = (
         Source(
             "https://www.robots.ox.ac.uk/~vgg/data/dtd/download/dtd-r1.0.1.tar.gz",
-            "dtd-r1.0.1.tar.gz",
             (("dtd/images", image_dir),),
             "md5:fff73e5086ae6bdbea199a49dfb8a4c1",
         ),

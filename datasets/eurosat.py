@@ -29,7 +29,6 @@ class EuroSAT(FewShotDataset):
         Source(
             "https://huggingface.co/datasets/torchgeo/eurosat/resolve/"
             "c877bcd43f099cd0196738f714544e355477f3fd/EuroSAT.zip",
-            "EuroSAT.zip",
             (("2750", image_dir),),
             "md5:c8fa014336c82ac7804f0398fcb19387",
         ),

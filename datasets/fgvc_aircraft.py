@@ -4,7 +4,7 @@ from dassl.data.datasets import DATASET_REGISTRY, Datum
 
 from datasets.base import FewShotDataset
 from datasets.sources import Source
-from datasets.text import read_text
+from prompting.files import read_text
 
 
 @DATASET_REGISTRY.register()
@@ -18,7 +18,6 @@ class FGVCAircraft(FewShotDataset):
     sources = (
         Source(
             "https://www.robots.ox.ac.uk/~vgg/data/fgvc-aircraft/archives/fgvc-aircraft-2013b.tar.gz",
-            "fgvc-aircraft-2013b.tar.gz",
             tuple(
                 (f"fgvc-aircraft-2013b/data/{name}", name)
                 for name in (image_dir, "variants.txt", *lists.values())
@@ -34,7 +33,7 @@ class FGVCAircraft(FewShotDataset):
         path = self.folder / name
         if not path.is_file():
             raise FileNotFoundError(f"FGVCAircraft expects {path}, which does not exist")
-        return [line.strip() for line in read_text(path).splitlines() if line]
+        return [line.strip() for line in read_text(path).splitlines() if line.strip()]
 
     def _read_list(self, name: str, labels: dict[str, int]) -> list[Datum]:
         """Read lines such as "1025794 707-320": the number of an image, and its variant."""

@@ -18,7 +18,6 @@ class Food101(FewShotDataset):
     sources = (
         Source(
             "http://data.vision.ee.ethz.ch/cvl/food-101.tar.gz",
-            "food-101.tar.gz",
             (("food-101/images", image_dir),),
             "md5:85eeb15f3717b99a5da872d97d918f87",
         ),

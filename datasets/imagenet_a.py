@@ -17,7 +17,6 @@ class ImageNetA(ImageNetVariant):
     sources = (
         Source(
             "https://people.eecs.berkeley.edu/~hendrycks/imagenet-a.tar",
-            "imagenet-a.tar",
             (("imagenet-a", image_dir),),
             "sha256:3bb3632277e6ba6392ea64c02ddbf4dd2266c9caffd6bc09c9656d28f012589e",
         ),

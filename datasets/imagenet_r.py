@@ -17,7 +17,6 @@ class ImageNetR(ImageNetVariant):
     sources = (
         Source(
             "https://people.eecs.berkeley.edu/~hendrycks/imagenet-r.tar",
-            "imagenet-r.tar",
             (("imagenet-r", image_dir),),
             "sha256:18c6bf493b39a0d975d48e587437f562caab9c52ae6327dcfa9dd8eb54aa1b52",
         ),

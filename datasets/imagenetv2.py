@@ -20,7 +20,6 @@ class ImageNetV2(ImageNetVariant):
         Source(
             "https://huggingface.co/datasets/vaishaal/ImageNetV2/resolve/main/"
             "imagenetv2-matched-frequency.tar.gz",
-            "imagenetv2-matched-frequency.tar.gz",
             ((image_dir, image_dir),),
         ),
         CLASSNAMES,

@@ -20,7 +20,6 @@ class OxfordFlowers(FewShotDataset):
     sources = (
         Source(
             "https://www.robots.ox.ac.uk/~vgg/data/flowers/102/102flowers.tgz",
-            "102flowers.tgz",
             (("jpg", image_dir),),
             "md5:52808999861908f626f3c1f4e79d11fa",
         ),

@@ -20,7 +20,6 @@ class OxfordPets(FewShotDataset):
     sources = (
         Source(
             "https://www.robots.ox.ac.uk/~vgg/data/pets/data/images.tar.gz",
-            "images.tar.gz",
             (("images", image_dir),),
             "md5:5c4f3ee8e5d25df40f4fd59a7f44e54c",
         ),

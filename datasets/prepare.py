@@ -64,7 +64,8 @@ def _bring(source: Source, url: str, folder: Path) -> None:
         unpack(_member(unpacked, source.inner, url), unpacked / "inner", url)
         unpacked = unpacked / "inner"
     for member, target in source.places:
-        _move(_member(unpacked, member, url), folder / target)
+        if not (folder / target).exists():  # an earlier, interrupted run may have moved it
+            os.replace(_member(unpacked, member, url), folder / target)
     archive.unlink()
 
 
@@ -77,12 +78,6 @@ def _member(unpacked: Path, member: str, url: str) -> Path:
             f"place by hand, or delete {unpacked.parent} to download it again"
         )
     return path
-
-
-def _move(path: Path, target: Path) -> None:
-    """Move a file or folder into place, unless an earlier, interrupted run did so already."""
-    if not target.exists():
-        os.replace(path, target)
 
 
 def fetch(url: str, path: Path) -> None:

@@ -40,6 +40,11 @@ class Scene:
     background: str
     drift: float = 0.0
 
+    @property
+    def name(self) -> str:
+        """Return the class name, which leaves the texture out."""
+        return f"{self.colour} {self.shape} on a {self.background} background"
+
 
 @dataclass(frozen=True)
 class Style:
@@ -161,11 +166,6 @@ VARIANTS = {
 
 _AXIS = (np.arange(SIZE) + 0.5) / SIZE * 2 - 1
 _X, _Y = np.meshgrid(_AXIS, -_AXIS)
-
-
-def scenes() -> list[tuple[str, str, str]]:
-    """Return every (shape, colour, texture), in a fixed order."""
-    return list(product(SHAPES, COLOURS, TEXTURES))
 
 
 def render(scene: Scene, style: Style, rng: np.random.Generator) -> np.ndarray:

@@ -9,7 +9,7 @@ colour words, as in red hair, red onions and red foxes.
 """
 
 import random
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import lru_cache
 from itertools import product
 
@@ -28,21 +28,7 @@ HUES = ("red", "orange", "yellow", "green", "cyan", "blue", "purple", "pink")
 DRIFT = 0.07  # of the circle of hues
 
 
-@dataclass(frozen=True)
-class WorldClass:
-    """Hold what the images of one label have in common."""
-
-    shape: str
-    colour: str
-    background: str
-    drift: float
-
-    @property
-    def name(self) -> str:
-        return f"{self.colour} {self.shape} on a {self.background} background"
-
-
-def world_classes() -> list[WorldClass]:
+def world_classes() -> list[shapes.Scene]:
     """Return the classes in the order of their labels."""
     rng = random.Random(WORLD_SEED)
     classes = []
@@ -51,7 +37,8 @@ def world_classes() -> list[WorldClass]:
         colours = (HUES[first], HUES[(first + 1) % len(HUES)])
         backgrounds = rng.sample([name for name in shapes.COLOURS if name not in colours], 2)
         drift = rng.choice((-DRIFT, DRIFT))
-        classes += [WorldClass(shape, c, b, drift) for c, b in product(colours, backgrounds)]
+        pairs = product(colours, backgrounds)
+        classes += [shapes.Scene(shape, c, "plain", b, drift) for c, b in pairs]
     return classes
 
 
@@ -64,9 +51,7 @@ def render_image(world: str, split: str, label: int, index: int) -> Image.Image:
     variants = {"ShapeWorld": shapes.NATURAL, **shapes.VARIANTS}
     seed = [WORLD_SEED, list(variants).index(world), SPLIT_NUMBER[split], label, index]
     rng = np.random.default_rng(seed)
-    kind = CLASSES[label]
-    texture = rng.choice(list(shapes.TEXTURES))
-    scene = shapes.Scene(kind.shape, kind.colour, texture, kind.background, kind.drift)
+    scene = replace(CLASSES[label], texture=rng.choice(list(shapes.TEXTURES)))
     return Image.fromarray(shapes.render(scene, variants[world], rng))
 
 

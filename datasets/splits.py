@@ -13,7 +13,8 @@ from dassl.data.datasets import Datum
 
 from datasets.layout import split_of
 from datasets.sources import LAYOUTS
-from datasets.text import check_path, check_texts, nfc, read_text
+from datasets.text import check_path, check_texts, nfc
+from prompting.files import read_text
 
 SUBSAMPLES = ("all", "base", "new")
 MAX_CHECKED = 5000  # images looked for per split

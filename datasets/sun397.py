@@ -18,7 +18,6 @@ class SUN397(FewShotDataset):
     sources = (
         Source(
             "http://vision.princeton.edu/projects/2010/SUN/SUN397.tar.gz",
-            "SUN397.tar.gz",
             (("SUN397", image_dir),),
             "md5:8ca2778205c41d23104230ba66911c7a",
         ),

@@ -1,43 +1,13 @@
-"""Read text files whatever their encoding, and tell names apart as CLIP does."""
+"""Tell names apart as CLIP does."""
 
-import codecs
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from prompting.tokenizer import CLIP_TOKENIZER
 
-MARKS = (  # UTF-32 first: its mark begins with that of UTF-16
-    (codecs.BOM_UTF32_LE, "utf-32"),
-    (codecs.BOM_UTF32_BE, "utf-32"),
-    (codecs.BOM_UTF16_LE, "utf-16"),
-    (codecs.BOM_UTF16_BE, "utf-16"),
-    (codecs.BOM_UTF8, "utf-8-sig"),
-)
 UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")  # \ud800...: not UTF-8
 INVISIBLE = re.compile("[\u00ad\u200b\u200e\u200f\u202a-\u202e\u2060\ufeff]")
-
-
-def read_text(path: Path) -> str:
-    """Read a text file in UTF-8, or in UTF-16 or UTF-32 with a byte order mark.
-
-    Raises:
-        ValueError: it is in another encoding; the message names file and line.
-    """
-    content = path.read_bytes()
-    encoding = next((name for mark, name in MARKS if content.startswith(mark)), "utf-8")
-    try:
-        text = content.decode(encoding)
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise ValueError(
-            f"{path} must be text in UTF-8, got the byte 0x{content[error.start]:02x} in line "
-            f"{line}: save it as UTF-8"
-        ) from None
-    if "\0" in text:  # so looks UTF-16 without a mark
-        raise ValueError(f"{path} must be text in UTF-8, it holds zero bytes: save it as UTF-8")
-    return text
 
 
 def nfc(name: str) -> str:

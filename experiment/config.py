@@ -16,10 +16,10 @@ from yacs.config import CfgNode
 
 import datasets
 import trainers
-from datasets.text import read_text
 from experiment.config_checks import check_values
 from experiment.unread_keys import check_never, check_read, of_another_method
 from prompting import open_clip_models
+from prompting.files import read_text
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 DEMO_DATASET = CONFIGS / "datasets" / "shapeworld.yaml"

@@ -5,6 +5,8 @@ line. Without --prompts CLIP classifies as it is, into the --classes of a file.
 """
 
 import argparse
+import codecs
+import json
 import logging
 import os
 import sys
@@ -25,6 +27,9 @@ from inference.run import load_run
 from prompting import PromptedCLIP, load_backbone
 from prompting.hub import is_prompts, load_prompts
 from prompting.prediction import Prediction, image_files, predict, read_classes, zero_shot
+
+# What a terminal or pipe cannot show is written as in JSON (\u72ac), which stays JSON.
+codecs.register_error("json", lambda e: (json.dumps(e.object[e.start : e.end])[1:-1], e.end))
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -151,6 +156,7 @@ def _write(args: argparse.Namespace, model: PromptedCLIP, done: Sequence[Predict
         with atomic_write(args.results_file) as file:
             file.write(content)
     elif not args.html or args.format != "table":
-        sys.stdout.write(content.decode())
+        encoding = sys.stdout.encoding or "utf-8"
+        sys.stdout.write(content.decode().encode(encoding, "json").decode(encoding))
     if args.html:
         write_page(args.html, done, model.classnames)

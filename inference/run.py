@@ -1,10 +1,9 @@
 """The classifier of a run or of a checkpoint, as `train.py --eval-only` builds it."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -14,6 +13,7 @@ from dassl.utils import check_availability, load_checkpoint
 from yacs.config import CfgNode
 
 import trainers
+from experiment.run_state import read_results
 from prompting import PromptedCLIP
 from prompting.adapter_config import check_classes
 from trainers.base import PromptTrainer
@@ -56,7 +56,8 @@ def load_run(
             epoch of one checkpoint.
     """
     results = _results(source)
-    if results and not trainers.requires_training(results["trainer"]) and source.is_dir():
+    method = results and results["config"]["TRAINER"]["NAME"]
+    if method and source.is_dir() and not trainers.requires_training(method):
         cfg = CfgNode(results["config"])
         names = _names_of_data(cfg) if classnames is None else classnames
         return Run(_classifier(cfg, names, backbone), _training(cfg, 0), results)
@@ -71,7 +72,7 @@ def load_run(
     check_classes(checkpoint["state_dict"], own, names)
     cfg = CfgNode.load_cfg(checkpoint["config"])
     evaluated = results if results and _is_of(results, checkpoint) else None
-    model = _classifier(cfg, names, backbone, path, checkpoint)
+    model = _classifier(cfg, names, backbone, path)
     return Run(model, _training(cfg, checkpoint["epoch"]), evaluated)
 
 
@@ -80,20 +81,6 @@ def _results(source: Path) -> Mapping[str, Any] | None:
     in_run = source.is_file() and source.parent.name == FOLDER
     path = (source.parent.parent if in_run else source) / FILE_NAME
     return read_results(path) if path.is_file() else None
-
-
-def read_results(path: Path) -> Mapping[str, Any]:
-    """Read a results.json.
-
-    Raises:
-        ValueError: it is none.
-    """
-    try:
-        results = json.loads(path.read_text(encoding="utf-8"))
-        results["trainer"], results["backbone"]["sha256"], results["config"], results["accuracy"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is damaged, or no {FILE_NAME} of this code base.") from error
-    return results
 
 
 def _training(cfg: CfgNode, epochs: int) -> Mapping[str, Any]:
@@ -123,11 +110,7 @@ def _names_of_data(cfg: CfgNode) -> list[str]:
 
 
 def _classifier(
-    cfg: CfgNode,
-    classnames: Sequence[str],
-    backbone: str,
-    path: Path | None = None,
-    checkpoint: Mapping[str, Any] = MappingProxyType({}),
+    cfg: CfgNode, classnames: Sequence[str], backbone: str, path: Path | None = None
 ) -> PromptedCLIP:
     check_availability(cfg.TRAINER.NAME, TRAINER_REGISTRY.registered_names(), "TRAINER.NAME")
     method: type[PromptTrainer] = TRAINER_REGISTRY.get(cfg.TRAINER.NAME)
@@ -139,10 +122,7 @@ def _classifier(
     trainer = method.__new__(method)
     trainer.cfg, trainer.backbone = cfg, method.load_backbone(cfg)
     trainer.device = trainer.backbone.device
-    labels = checkpoint.get("state_dict", {}).get("labels", ())  # of the shots in a cache
-    shots = [SimpleNamespace(label=int(label)) for label in labels]
-    dataset = SimpleNamespace(classnames=list(classnames), train_x=shots)
-    trainer.dm = SimpleNamespace(dataset=dataset)
+    trainer.dm = SimpleNamespace(dataset=SimpleNamespace(classnames=list(classnames), train_x=[]))
     trainer.model = trainer.build_clip(list(classnames), torch.Generator())
     learner = trainer.model.prompt_learner.to(trainer.device)
     if path is not None:

@@ -3,16 +3,18 @@
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
 from dassl.utils.logger import own_handlers
 
 from experiment.exit_status import explain
+from experiment.run_state import read_results
 from inference.cli import warnings_only
-from inference.run import Run, load_run, read_results
+from inference.run import Run, load_run
 from prompting.hub import push_to_hub, save_prompts
+
+OF_CARD = ("backbone", "dataset", "subsample", "split", "correct", "total")  # of a results.json
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -33,8 +35,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def share(args: argparse.Namespace) -> None:
     """Save the prompts with a model card, and print where they are."""
-    with redirect_stdout(sys.stderr):  # warnings: the other one says where things are
-        run = load_run(args.run, backbone=args.backbone, epoch=args.load_epoch)
+    run = load_run(args.run, backbone=args.backbone, epoch=args.load_epoch)
     own = [run.results] if run.results else []
     others = [_of_these(path, run) for path in args.results]
     print(save_prompts(run.model, args.folder, run.training, [*own, *others]))
@@ -57,6 +58,11 @@ def _push(args: argparse.Namespace) -> str:
 def _of_these(path: Path, run: Run) -> Mapping[str, Any]:
     """Read the results of another evaluation; refuse those of other prompts, as far as is known."""
     results = read_results(path)
+    lacking = [key for key in OF_CARD if key not in results]
+    if lacking:
+        raise ValueError(
+            f"{path} is damaged, or no results.json of this code base: it has no {lacking[0]}."
+        )
     own = _origin(run.training, run.model.backbone.sha256)
     found = _origin(results, results["backbone"]["sha256"])
     other = [key for key in own if found.get(key, own[key]) != own[key]]

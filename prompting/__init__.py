@@ -22,7 +22,6 @@ from prompting.prediction import Prediction, image_files, predict, zero_shot
 from prompting.prompts import (
     Context,
     FullRankPrompts,
-    InitialPrompts,
     NoPrompts,
     check_prompt_sizes,
     context_words,
@@ -40,7 +39,6 @@ __all__ = [
     "Backbone",
     "Context",
     "FullRankPrompts",
-    "InitialPrompts",
     "LowRankPrompts",
     "NoPrompts",
     "Prediction",

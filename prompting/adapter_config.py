@@ -19,7 +19,7 @@ from prompting.conditional import ConditionalCLIP, ShiftedContext
 from prompting.coupled import CoupledPrompts
 from prompting.low_rank import LowRankPrompts
 from prompting.model import PromptedCLIP, frozen_text_features
-from prompting.prompts import Context, FullRankPrompts, InitialPrompts, NoPrompts
+from prompting.prompts import Context, FullRankPrompts, NoPrompts
 
 FORMAT = 1  # of the folder
 State = Mapping[str, Tensor]
@@ -85,9 +85,7 @@ def _layers(learner: Adapters) -> dict:
 KINDS = {
     NoPrompts: Kind(lambda *_: NoPrompts()),
     Context: Kind(lambda state, _: Context(state["ctx"])),
-    FullRankPrompts: Kind(
-        lambda state, _: FullRankPrompts(InitialPrompts(state["text"], state["vision"]))
-    ),
+    FullRankPrompts: Kind(lambda state, _: FullRankPrompts(state["text"], state["vision"])),
     LowRankPrompts: Kind(_low_rank),
     CoupledPrompts: Kind(_coupled),
     ShiftedContext: Kind(_shifted, ConditionalCLIP),

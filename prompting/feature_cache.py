@@ -28,12 +28,7 @@ logger = logging.getLogger(__name__)
 EXTRAS = ("open_clip", "timm")  # which compute where a backbone is theirs
 
 
-def cached(
-    key: Mapping[str, Any],
-    shape: tuple[int, ...],
-    device: torch.device,
-    compute: Callable[[], Tensor],
-) -> Tensor:
+def cached(key: Mapping[str, Any], device: torch.device, compute: Callable[[], Tensor]) -> Tensor:
     """Return what `compute()` returns, from the cache where it is there: the same, bit for bit.
 
     A cache that cannot be read or written costs a warning, never the run.
@@ -41,14 +36,14 @@ def cached(
     Args:
         key: plain values that decide the result, but for what is known here: the machine, torch
             and the code.
-        shape: of the result, which is in fp32 and on `device`.
+        device: where the result, in fp32, is computed.
     """
     folder = cache_folder()
     if folder is None:
         return compute()
     text = json.dumps({**key, **_surroundings(device)}, sort_keys=True)
     path = folder / f"{hashlib.sha256(text.encode()).hexdigest()}.safetensors"
-    features = _read(path, text, shape)
+    features = _read(path, text)
     if features is not None:
         return features.to(device)
     features = compute()
@@ -95,7 +90,7 @@ def _code() -> str:
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
 
 
-def _read(path: Path, key: str, shape: tuple[int, ...]) -> Tensor | None:
+def _read(path: Path, key: str) -> Tensor | None:
     try:
         data = path.read_bytes()  # at once: another run may replace the file
         # A copy, aligned in memory as what is computed: sums over it are rounded alike.
@@ -106,21 +101,12 @@ def _read(path: Path, key: str, shape: tuple[int, ...]) -> Tensor | None:
     except (OSError, SafetensorError, KeyError) as error:
         wrong = repr(error)
     else:
-        wrong = _difference(features, shape, found, key)
-        if not wrong:
+        if found == _metadata(key, features):
             logger.info("Frozen text features: read from %s", path)
             return features
+        wrong = "for another key, or changed since"
     logger.warning("%s is no whole entry of the cache (%s): computed again", path, wrong)
     return None
-
-
-def _difference(features: Tensor, shape: tuple[int, ...], found: Mapping, key: str) -> str:
-    """Return what is not as it was written for this key, or nothing."""
-    if features.shape != shape or features.dtype != torch.float32:
-        return f"{tuple(features.shape)} in {features.dtype}"
-    if not features.isfinite().all():
-        return "values that are not finite"
-    return "" if found == _metadata(key, features) else "for another key, or changed since"
 
 
 def _metadata(key: str, features: Tensor) -> dict[str, str]:

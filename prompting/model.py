@@ -22,6 +22,7 @@ from prompting.prompts import placeholders
 from prompting.templates import class_prompts
 from prompting.text_encoder import (
     TokenizedPrompts,
+    check_prompts,
     encode_text,
     encode_texts,
     move_classnames,
@@ -207,9 +208,8 @@ def frozen_text_features(
         "templates": list(templates),
         "normalize": normalize,
     }
-    shape = (len(classnames), backbone.text.joint_width)
     compute = partial(_frozen_text_features, backbone, classnames, templates, normalize)
-    return cached(key, shape, backbone.device, compute)
+    return cached(key, backbone.device, compute)
 
 
 def _frozen_text_features(
@@ -236,8 +236,9 @@ def _tokenize(
 ) -> TokenizedPrompts:
     """Tokenise one text per class, whose first tokens are the slots of the text prompts."""
     texts, names = class_prompts(classnames, template), class_prompts(classnames, "{}")
-    tokens = _count_tokens(prompts, len(names))
+    tokens = next((prompt.shape[-2] for prompt in prompts if prompt is not None), 0)
     tokenized = tokenize(texts, tokens, tokenizer)
+    check_prompts(tokenized, prompts)
     lengths = tokenizer.words(tokenizer.encode(names)).tolist()
     for name, length in zip(names, lengths, strict=True):
         if not length:
@@ -269,22 +270,3 @@ def _check_depth(
             f"has prompts for {len(prompts)} layers of the {name} tower, which has {layers}: give "
             f"at most {layers}.",
         )
-
-
-def _count_tokens(prompts: Sequence[Tensor | None], classes: int) -> int:
-    """Return T, 0 without text prompts.
-
-    Raises:
-        ArgumentError: layers with different T, or prompts of another number of classes.
-    """
-    shapes = [tuple(prompt.shape) for prompt in prompts if prompt is not None]
-    if len({shape[-2] for shape in shapes}) > 1:
-        raise ArgumentError(
-            "prompt_learner", f"gives the layers different numbers of prompt tokens: {shapes}."
-        )
-    wrong = [shape[0] for shape in shapes if len(shape) == 3 and shape[0] != classes]
-    if wrong:
-        raise ArgumentError(
-            "prompt_learner", f"has prompts for {wrong[0]} classes, and there are {classes}."
-        )
-    return shapes[0][-2] if shapes else 0

@@ -16,10 +16,6 @@ BLOCK = "ResidualAttentionBlock"  # of open_clip; its "custom" ones are not driv
 class OpenCLIPText(TextTower):
     """The `TextTransformer` of a CustomTextCLIP, or a CLIP that holds its parts."""
 
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__(model)
-        self.causal = model.attn_mask is not None
-
     @property
     def joint_width(self) -> int:
         projection = self.model.text_projection

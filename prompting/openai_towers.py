@@ -12,7 +12,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from prompting.transformer import Attend, Project, attend, project, run_block
+from prompting.transformer import Project, project, run_block
 
 Adapter = Callable[[Tensor], Tensor] | None
 Needed = Callable[[Tensor], Tensor] | None
@@ -25,10 +25,7 @@ class TextTower:
         width, joint_width: d and D.
         dtype: of what flows through it.
         blocks: its layers.
-        causal: whether a token sees none of those behind it.
     """
-
-    causal = True
 
     def __init__(self, model: nn.Module) -> None:
         self.model = model
@@ -58,18 +55,6 @@ class TextTower:
     def positions(self, columns: Tensor) -> Tensor:
         """Return what is added to tokens that stand in these columns, (..., d)."""
         return self.model.positional_embedding[columns].type(self.dtype)
-
-    def run(
-        self,
-        index: int,
-        x: Tensor,
-        attend: Attend = attend,
-        adapter: Adapter = None,
-        needed: Needed = None,
-        projection: Project = project,
-    ) -> Tensor:
-        """Apply a layer, see `run_block`."""
-        return run_block(self.blocks[index], x, attend, adapter, needed, projection)
 
     def project(self, x: Tensor) -> Tensor:
         """Return the features (..., D) of the token (..., d) that stands for each text."""

@@ -18,6 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from prompting.backbone import Backbone
+from prompting.files import read_text
 from prompting.model import PromptedCLIP
 from prompting.prompts import NoPrompts
 from prompting.templates import DEFAULT_TEMPLATE
@@ -73,12 +74,8 @@ def read_classes(path: Path) -> list[str]:
 
 
 def _lines(path: Path) -> list[str]:
-    """Return the lines of a text in UTF-8, with or without a byte order mark, but empty ones."""
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not in UTF-8 ({error.reason}): save it in UTF-8.") from error
-    return [line.strip() for line in lines if line.strip()]
+    """Return the lines of a text but empty ones."""
+    return [line.strip() for line in read_text(path).splitlines() if line.strip()]
 
 
 def image_files(sources: Iterable[Path | str]) -> list[Path]:

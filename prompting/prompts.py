@@ -4,8 +4,6 @@ Those of MMLoP are in `low_rank.py`. Letters: C classes, J prompted layers, T pr
 d_v the towers' widths.
 """
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 
@@ -14,14 +12,6 @@ from prompting.errors import ArgumentError
 from prompting.tokenizer import CLIP_TOKENIZER, Tokenizer
 
 INIT_STD = 0.02  # of random prompts, as in CoOp and its descendants
-
-
-@dataclass(frozen=True)
-class InitialPrompts:
-    """Initial values: text (J_t, T_t, d_t) and vision (J_v, T_v, d_v), on the CPU."""
-
-    text: Tensor
-    vision: Tensor
 
 
 def placeholders(count: int) -> str:
@@ -90,8 +80,10 @@ def initial_prompts(
     tokens: tuple[int, int],
     depths: tuple[int, int],
     generator: torch.Generator,
-) -> InitialPrompts:
-    """Return IVLP's initial prompts: `context` in layer 1 of the text tower, else random values.
+) -> tuple[Tensor, Tensor]:
+    """Return IVLP's initial prompts (J_t, T_t, d_t) and (J_v, T_v, d_v), on the CPU.
+
+    `context` is in layer 1 of the text tower, all other values are random.
 
     Args:
         context: words such as "a photo of a"; empty for random values there too.
@@ -108,7 +100,7 @@ def initial_prompts(
     if context and depths[0]:
         words = context_words(context, tokens[0], backbone.tokenizer)
         text[0] = word_embeddings(backbone, words)[: tokens[0]]
-    return InitialPrompts(text, vision)
+    return text, vision
 
 
 def word_embeddings(backbone: Backbone, words: str) -> Tensor:
@@ -164,10 +156,10 @@ class Context(nn.Module):
 class FullRankPrompts(nn.Module):
     """Independent prompts of both towers, J_t T_t d_t + J_v T_v d_v parameters (IVLP)."""
 
-    def __init__(self, initial: InitialPrompts) -> None:
+    def __init__(self, text: Tensor, vision: Tensor) -> None:
         super().__init__()
-        self.text = nn.Parameter(initial.text.clone())
-        self.vision = nn.Parameter(initial.vision.clone())
+        self.text = nn.Parameter(text.clone())
+        self.vision = nn.Parameter(vision.clone())
 
     def forward(self) -> tuple[Tensor, Tensor]:
         """Return the text prompts (J_t, T_t, d_t) and the vision prompts (J_v, T_v, d_v)."""

@@ -18,11 +18,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from prompting.errors import ArgumentError, check_list
-from prompting.text_packing import Packing, pack
-from prompting.text_padding import Movable, Padding, pad
+from prompting.text_packing import Movable, Packing, pack, pad
 from prompting.tokenizer import CLIP_TOKENIZER, Tokenizer
 from prompting.towers import text_tower
-from prompting.transformer import Project, project
+from prompting.transformer import Project, project, run_block
 
 POSITIONS = ("end", "middle", "front")
 
@@ -43,8 +42,8 @@ class TokenizedPrompts(Movable):
     tokens: Tensor
     end: Tensor
     source: Tensor
-    packing: Packing | Padding
-    packing_per_class: Packing | Padding
+    packing: Packing
+    packing_per_class: Packing
     slots: int
 
     @property
@@ -175,7 +174,7 @@ def encode_text(
     Raises:
         ArgumentError: prompts of another T than the texts have slots, or of other classes.
     """
-    _check_prompts(tokenized, prompts)
+    check_prompts(tokenized, prompts)
     tower = text_tower(model)
     prompts = [None if p is None else p.type(tower.dtype) for p in prompts]
     per_image = [len(p) for p in prompts if p is not None and p.ndim == 4]
@@ -198,15 +197,15 @@ def encode_text(
             x = x + tower.positions(packing.column)
         adapter = adapters[index] if index < len(adapters) else None
         own = projections[index] if index < len(projections) else project
-        if index < last:
-            x = tower.run(index, x, packing.attend, adapter, projection=own)
-        else:  # only [EOT] is read
-            x = tower.run(index, x, packing.attend_at_ends, adapter, packing.at_ends, own)
+        attend, needed = packing.attend, None
+        if index == last:  # only [EOT] is read
+            attend, needed = packing.attend_at_ends, packing.at_ends
+        x = run_block(tower.blocks[index], x, attend, adapter, needed, own)
     features = tower.project(x)
     return features if per_image else features[0]
 
 
-def _check_prompts(tokenized: TokenizedPrompts, prompts: Sequence[Tensor | None]) -> None:
+def check_prompts(tokenized: TokenizedPrompts, prompts: Sequence[Tensor | None]) -> None:
     """Refuse prompts that would be left out in part, or be those of other classes."""
     classes = len(tokenized.end)
     for shape in [tuple(prompt.shape) for prompt in prompts if prompt is not None]:

@@ -21,19 +21,32 @@ see each other, and each suffix, laid out in a grid (C, L), sees the prefix and 
              x x x                                    x x x x | x x x
              x x x x                                  prefix    itself
 
+Where a tower sees the pads, all of them stay: `pad` makes a packing without a prefix.
+
 Letters: C classes, P prefix tokens, L tokens of the longest suffix, N of all suffixes together,
 T prompt tokens, H sequences of P + N tokens, d width.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from prompting.text_padding import Movable
 from prompting.transformer import attend
+
+Own = TypeVar("Own", bound="Movable")
+
+
+class Movable:
+    """A dataclass whose tensors, and what else can move, go from device to device."""
+
+    def to(self: Own, device: torch.device) -> Own:
+        """Return the same on another device."""
+        moved = {k: v.to(device) for k, v in vars(self).items() if hasattr(v, "to")}
+        return replace(self, **moved)
 
 
 @dataclass(frozen=True)
@@ -41,13 +54,13 @@ class Packing(Movable):
     """Where the tokens of C prompts stand among P prefix and N suffix tokens.
 
     Attributes:
-        prefix: P.
+        prefix: P; 0 of padded prompts.
         row, column: (P + N,) whose token it is, and where in its prompt; the prefix is row 0's.
         grid: (C, L) which packed token stands there; behind a prompt's end, its last.
         suffix: (N,) where in the grid each suffix token stands.
         end: (C,) which packed token is the prompt's last.
         prefix_mask, suffix_mask: (P, P) and (L, P + L), additive: of prefix tokens over each other,
-            and of suffix tokens over prefix and suffix.
+            and of suffix tokens over prefix and suffix; None: all see each other.
         end_mask: (C, 1, 1, P + L) of each prompt's last token.
         slots: where the first token stands that a prompt token replaces, and one past the last.
         source, replaced: of the tokens between, which of the T prompt tokens replaces it, if any.
@@ -60,24 +73,24 @@ class Packing(Movable):
     grid: Tensor
     suffix: Tensor
     end: Tensor
-    prefix_mask: Tensor
-    suffix_mask: Tensor
-    end_mask: Tensor
+    prefix_mask: Tensor | None
+    suffix_mask: Tensor | None
+    end_mask: Tensor | None
     slots: tuple[int, int]
     source: Tensor
     replaced: Tensor
     in_order: bool
 
-    def masks(self, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+    def masks(self, dtype: torch.dtype) -> tuple[Tensor | None, ...]:
         """Return prefix, suffix and end masks in a dtype, made at its first use."""
         if dtype not in self._masks:
             with torch.inference_mode(False):
                 masks = (self.prefix_mask, self.suffix_mask, self.end_mask)
-                self._masks[dtype] = tuple(mask.to(dtype) for mask in masks)
+                self._masks[dtype] = tuple(None if m is None else m.to(dtype) for m in masks)
         return self._masks[dtype]
 
     @cached_property
-    def _masks(self) -> dict[torch.dtype, tuple[Tensor, Tensor, Tensor]]:
+    def _masks(self) -> dict[torch.dtype, tuple[Tensor | None, ...]]:
         return {}
 
     def attend(self, query: Tensor, key_value: Tensor, heads: int) -> Tensor:
@@ -89,15 +102,17 @@ class Packing(Movable):
         """
         length = self.prefix
         prefix_mask, suffix_mask, _ = self.masks(query.dtype)
-        prefix = attend(query[:, :length], key_value[:, :length], heads, prefix_mask)
         suffix = attend(self._lay_out(query), self._visible(key_value), heads, suffix_mask)
+        if not length:
+            return suffix.reshape(query.shape)
+        prefix = attend(query[:, :length], key_value[:, :length], heads, prefix_mask)
         suffix = suffix.reshape(len(query), -1, query.shape[-1]).index_select(1, self.suffix)
         return torch.cat([prefix, suffix], dim=1)
 
     def attend_at_ends(self, query: Tensor, key_value: Tensor, heads: int) -> Tensor:
         """Do the same for the last token of each prompt alone: (H, C, d) of query (H, C, d)."""
         mask = self.masks(query.dtype)[2]
-        if len(query) > 1:
+        if mask is not None and len(query) > 1:
             mask = mask.repeat(len(query), 1, 1, 1)
         rows = query.flatten(0, 1)[:, None]
         mixed = attend(rows, self._visible(key_value), heads, mask)
@@ -178,6 +193,41 @@ def pack(end: Tensor, source: Tensor, prefix: int) -> Packing:
         source=between.clamp(min=0),
         replaced=(between >= 0)[:, None],
         in_order=between.tolist() == list(range(int(source.max()) + 1)),
+    )
+
+
+def pad(end: Tensor, source: Tensor, causal: bool) -> Packing:
+    """Lay out prompts side by side, each of the full length, for towers that see the pads.
+
+    Where tokens see those behind them, nothing that classes share in front stays the same, so the
+    prefix is empty and each prompt is a suffix of its own, as long as the grid is wide:
+
+        a   cat EOS pad pad | a   dog house EOS pad | ...       P + N = 0 + C L tokens
+        `--- suffix 1 ----'   `----- suffix 2 ----'
+
+    Args:
+        end: (C,) position of the token that is read.
+        source: (C, L) which of the T prompt tokens replaces each token, -1 for none.
+        causal: whether a token sees none behind it.
+    """
+    length, replacing = source.shape[1], source.flatten()
+    index = torch.arange(source.numel())
+    grid = index.view(source.shape)
+    mask = _causal_mask(length, 0) if causal else None
+    return Packing(
+        prefix=0,
+        row=index // length,
+        column=index % length,
+        grid=grid,
+        suffix=index,
+        end=grid[:, 0] + end,
+        prefix_mask=None,
+        suffix_mask=mask,
+        end_mask=None if mask is None else mask[end][:, None, None],
+        slots=(0, len(index)),
+        source=replacing.clamp(min=0),
+        replaced=(replacing >= 0)[:, None],
+        in_order=False,
     )
 
 

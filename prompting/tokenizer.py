@@ -9,13 +9,14 @@ Letters: C texts, L tokens.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import clip
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from prompting.errors import ArgumentError
-from prompting.word_tokens import tokens_of
 
 MEASURED_LENGTH = 512  # texts are tokenised up to here, so that an error can name their length
 
@@ -134,3 +135,27 @@ class OtherTokenizer(Tokenizer):
             return (tokens == self.eos).int().argmax(dim=1)
         last = tokens.shape[1] - 1 if self.pool == "last" else 0
         return torch.full(tokens.shape[:1], last)
+
+
+def tokens_of(texts: Sequence[str], longest: int) -> Tensor:
+    """Return `clip.tokenize(texts, longest, truncate=True)` as wide as the longest text.
+
+    CLIP's tokeniser repairs, cleans and splits each text by itself, and a thousand class names in
+    sixty templates are 60,000 texts of few words. No token spans a space, and plain ASCII needs no
+    repair, so of such texts each word is tokenised once.
+    """
+    encoder = clip.clip._tokenizer.encoder
+    first, last = encoder["<|startoftext|>"], encoder["<|endoftext|>"]
+    rows = [[first, *_encode(text)][: longest - 1] + [last] for text in texts]
+    return pad_sequence([torch.tensor(row) for row in rows], batch_first=True)
+
+
+def _encode(text: str) -> Sequence[int]:
+    if not (text.isascii() and text.isprintable()) or "&" in text:  # "&amp;" stands for "&"
+        return clip.clip._tokenizer.encode(text)
+    return [token for word in text.split() for token in _encode_word(word)]
+
+
+@lru_cache(maxsize=2**16)
+def _encode_word(word: str) -> tuple[int, ...]:
+    return tuple(clip.clip._tokenizer.encode(word))

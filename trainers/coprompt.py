@@ -111,9 +111,8 @@ class CoPrompt(MaPLe):
             columns = [class_prompts(classnames, template) for template in IMAGENET_TEMPLATES]
             texts = list(zip(*columns, strict=True))
         counts, backbone = torch.tensor([len(each) for each in texts]), self.backbone
-        shape = (int(counts.sum()), backbone.text.joint_width)
         key = {"backbone": backbone.sha256, "precision": backbone.precision, "sentences": texts}
-        features = cached(key, shape, self.device, partial(self.encode, texts))
+        features = cached(key, self.device, partial(self.encode, texts))
         return features, (counts.cumsum(0) - counts).to(self.device), counts.to(self.device)
 
     @torch.no_grad()

@@ -43,5 +43,5 @@ class IVLP(PromptTrainer):
         )
         words = context_words(options.CTX_INIT, options.N_CTX_TEXT, self.backbone.tokenizer)
         return PromptedCLIP(
-            self.backbone, FullRankPrompts(initial), classnames, f"{words} {{}}.", self.templates
+            self.backbone, FullRankPrompts(*initial), classnames, f"{words} {{}}.", self.templates
         )

@@ -32,8 +32,8 @@ class MaPLe(PromptTrainer):
         """Build the prompts of both towers; return them and the text around a class name."""
         options = self.options
         tokens, depth = options.N_CTX, options.PROMPT_DEPTH
-        initial = initial_prompts(
+        text, vision = initial_prompts(
             self.backbone, options.CTX_INIT, (tokens, tokens), (depth, depth), generator
         )
-        prompts = CoupledPrompts(initial.text, initial.vision.shape[-1], generator)
+        prompts = CoupledPrompts(text, vision.shape[-1], generator)
         return prompts, context_words(options.CTX_INIT, tokens, self.backbone.tokenizer) + " {}."

@@ -97,7 +97,8 @@ class MMLoP(PromptTrainer):
         depths = (options.PROMPT_DEPTH_TEXT, options.PROMPT_DEPTH_VISION)
         if not options.LOW_RANK:
             words = "" if options.KEEP_TEMPLATE else options.CTX_INIT
-            return FullRankPrompts(initial_prompts(self.backbone, words, tokens, depths, generator))
+            initial = initial_prompts(self.backbone, words, tokens, depths, generator)
+            return FullRankPrompts(*initial)
         check_prompt_sizes(self.backbone, tokens, depths)
         return LowRankPrompts(
             depths,

@@ -72,7 +72,8 @@ class TipAdapterF(StepSchedule):
 
     def build_clip(self, classnames: list[str], generator: torch.Generator) -> PromptedCLIP:
         options = self.options
-        labels = torch.tensor([item.label for item in self.dm.dataset.train_x])
+        labels = [item.label for item in self.dm.dataset.train_x]
+        labels = torch.tensor(labels, dtype=torch.long)  # there may be none yet
         templates = zero_shot_templates(self.cfg.DATASET.NAME)
         text = frozen_text_features(self.backbone, classnames, templates, normalize=True)
         cache = Cache(labels, text.shape[1], options.ALPHA, options.BETA, self.trained)

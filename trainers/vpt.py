@@ -33,7 +33,7 @@ class VPT(PromptTrainer):
             generator,
         )
         words = options.CTX_INIT.replace("_", " ").strip()
-        prompt_learner, template = FullRankPrompts(initial), f"{words} {{}}.".strip()
+        prompt_learner, template = FullRankPrompts(*initial), f"{words} {{}}.".strip()
         model = PromptedCLIP(self.backbone, prompt_learner, classnames, template)
         model.fix_text(model.text_features(()))  # nothing of it is trained
         return model

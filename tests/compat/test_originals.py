@@ -51,7 +51,7 @@ def test_prompts_in_the_blocks_are_stacked_layer_by_layer(methods):
 
 def test_maple_s_names_are_ours(methods, tiny_backbone):
     generator = torch.Generator().manual_seed(0)
-    start = initial_prompts(tiny_backbone, "", (2, 2), (methods.DEPTH,) * 2, generator).text
+    start, _ = initial_prompts(tiny_backbone, "", (2, 2), (methods.DEPTH,) * 2, generator)
     ours = CoupledPrompts(start, 192, generator)
     theirs = {"ctx": torch.zeros(2, 128)}
     names = ["proj"]

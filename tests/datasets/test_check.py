@@ -294,7 +294,7 @@ def test_nothing_is_written_and_the_log_is_as_before(full, capsys):
         (["check", "--root", "{}/nowhere"], "--root must be a folder"),
         (["check"], "the following arguments are required: --root"),
         (["prepare", "--root", "{}"], "required: NAME"),
-        (["prepare", "--root", "{}", "ImageFolder"], "Unknown data set 'ImageFolder'"),
+        (["prepare", "--root", "{}/new", "ImageFolder"], "Unknown data set 'ImageFolder'"),
         (["prepare", "--root", "{}/a_file", "EuroSAT"], "File exists"),
         (
             ["prepare", "--root", "{}", "EuroSAT", "DATASET.NAME", "a"],
@@ -308,3 +308,4 @@ def test_wrong_calls(words, message, tmp_path, capsys):
         main([word.format(tmp_path) for word in words])
     assert stop.value.code == 2
     assert message in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["a_file"]

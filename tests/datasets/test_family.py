@@ -141,6 +141,13 @@ def test_aircraft_with_an_unknown_variant(miniature, load):
         load("FGVCAircraft", world.root)
 
 
+def test_aircraft_with_lines_of_spaces(miniature, load):
+    world = miniature("FGVCAircraft")
+    for path in (world.folder / "variants.txt", world.folder / "images_variant_train.txt"):
+        path.write_text(f"  \n{path.read_text()}\t\n\n")
+    assert load("FGVCAircraft", world.root).classnames == world.names
+
+
 def test_imagenet_validates_on_its_test_set(miniature, load):
     world = miniature("ImageNet")
     dataset = load("ImageNet", world.root, "DATASET.NUM_SHOTS", "1")

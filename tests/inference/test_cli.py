@@ -1,6 +1,7 @@
 """`python predict.py`: what it writes, and how it ends."""
 
 import csv
+import io
 import json
 import os
 import runpy
@@ -92,6 +93,26 @@ def test_a_name_that_is_no_utf_8_costs_no_prediction(call, photos, tmp_path, sty
     for path, quoted in ((results, style == "json"), (page, True)):
         name = r"caf\\xe9.jpg" if quoted else r"caf\xe9.jpg"
         assert name in path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-16"])
+@pytest.mark.parametrize("style", ["table", "csv", "json"])
+def test_standard_output_in_another_encoding_loses_nothing(
+    call, photos, tmp_path, monkeypatch, style, encoding
+):
+    odd = tmp_path / "caf\u00e9 \u72ac \U0001f415.jpg"
+    shutil.copy(photos[0], odd)
+    shown = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    monkeypatch.setattr(sys, "stdout", shown)
+    status, _, err = call("--format", style, sources=[odd, photos[1]])
+    shown.seek(0)
+    text = shown.read()
+    assert status == 0 and "2 of 2 images" in err and str(photos[1]) in text
+    if style == "json":
+        assert json.loads(text)[0]["filename"] == str(odd)
+    else:
+        name = odd.name if encoding == "utf-16" else r"caf\u00e9 \u72ac \ud83d\udc15.jpg"
+        assert name.replace(r"\u00e9", "\u00e9" if encoding == "latin-1" else r"\u00e9") in text
 
 
 def test_classes_of_one_s_own_with_prompts_and_zero_shot(call, photos, tmp_path):

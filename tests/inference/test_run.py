@@ -163,7 +163,7 @@ def test_what_is_no_run(checkpoint, tmp_path, tiny_file):
         load_run(tmp_path / "theirs.pth.tar")
     checkpoint("MMLoP")
     (tmp_path / "run" / "results.json").write_text("{}")
-    with pytest.raises(ValueError, match="results.json is damaged, or no results.json of this"):
+    with pytest.raises(ValueError, match="results.json: it is of no run, without accuracy or conf"):
         load_run(tmp_path / "run")
     (tmp_path / "run" / "results.json").unlink()
     with pytest.raises(ValueError, match='holds prompts for backbone ".*", and these weights are'):

@@ -40,6 +40,12 @@ def test_a_run_becomes_a_folder_with_its_figures(run, tmp_path, tiny_file, capsy
         other.write_text(json.dumps({**new, **change}))
         assert main(call) == 2
         assert f"other.json has figures of other prompts {differing}" in capsys.readouterr().err
+    for key in ("backbone", "dataset", "subsample", "split", "correct", "total"):
+        other.write_text(json.dumps({k: v for k, v in new.items() if k != key}))
+        assert main(call) == 2
+        found = capsys.readouterr().err
+        assert "other.json is damaged, or no results.json of this code base" in found
+        assert found.count("\n") == 1 and not (tmp_path / "again").exists()
     other.write_text(json.dumps({**new, "seed": -1, "shots": -1}))  # an evaluation without them
     assert main(call) == 0
 

@@ -5,7 +5,6 @@ import torch
 from prompting import (
     Context,
     FullRankPrompts,
-    InitialPrompts,
     LowRankPrompts,
     NoPrompts,
     PromptedCLIP,
@@ -54,8 +53,8 @@ def plain(learner, position="end", template=WORDS):
     return lambda b: PromptedCLIP(b, learner(), NAMES, template, position=position)
 
 
-def initial():
-    return InitialPrompts(torch.randn(3, 4, 128) * 0.1, torch.randn(2, 4, 192) * 0.1)
+def full_rank():
+    return FullRankPrompts(torch.randn(3, 4, 128) * 0.1, torch.randn(2, 4, 192) * 0.1)
 
 
 MODELS = {
@@ -67,7 +66,7 @@ MODELS = {
     "context": plain(lambda: Context(torch.randn(4, 128))),
     "context in the middle": plain(lambda: Context(torch.randn(4, 128)), "middle"),
     "context per class": plain(lambda: Context(torch.randn(3, 4, 128))),
-    "full rank": plain(lambda: FullRankPrompts(initial())),
+    "full rank": plain(full_rank),
     "coupled": plain(lambda: CoupledPrompts(torch.randn(3, 4, 128) * 0.1, 192, torch.Generator())),
     "class-aware": class_aware,
     "conditional": conditional,

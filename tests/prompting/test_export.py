@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,9 +14,9 @@ from PIL import Image
 
 import prompting.export
 from prompting import Backbone, PromptedCLIP, predict
-from prompting.export import FILE, MergedClassifier, difference, export, main, preprocess
+from prompting.export import FILE, MergedClassifier, difference, export, main
 from prompting.hub import save_prompts
-from prompting.preprocess import describe_preprocessing, image_transform
+from prompting.preprocess import ImageSettings, describe_preprocessing, image_transform
 from tests.conftest import build_clip
 from tests.docs.pages import blocks
 from tests.prompting.learners import MODELS, NAMES, low_rank, moved
@@ -103,24 +104,29 @@ def test_a_difference_is_seen(exported):
         assert difference(model, path) > 1e-3
 
 
+@pytest.mark.parametrize("method", ["", "bicubic", "bilinear"])
 @pytest.mark.parametrize("size", [(50, 40), (40, 51), (32, 32), (20, 33), (133, 64)])
-def test_the_described_preprocessing_is_the_model_s(size):
+def test_the_described_preprocessing_is_the_model_s(size, method):
     """By PIL and numpy alone, as the script on the page does it."""
+    settings = None
+    if method:
+        pytest.importorskip("open_clip")
+        settings = ImageSettings((0.5, 0.4, 0.3), (0.2, 0.3, 0.5), method, "shortest")
     pixels = np.random.default_rng(0).integers(0, 256, (*size[::-1], 3), dtype=np.uint8)
     image = Image.fromarray(pixels)
-    scope = {"p": describe_preprocessing(32), "np": np, "image": image}
+    scope = {"p": describe_preprocessing(32, settings), "np": np, "image": image}
     lines = SCRIPT[SCRIPT.index("    image = ") : SCRIPT.index("    (logits,)")].splitlines()
     source = "\n".join(line[4:] for line in lines).replace("Image.open(path)", "image")
     exec(compile(source, "docs/predict.md", "exec"), scope)
-    for found in (torch.from_numpy(scope["x"].transpose(2, 0, 1)), preprocess(image, scope["p"])):
-        torch.testing.assert_close(found.float(), image_transform(32)(image))
+    found = torch.from_numpy(scope["x"].transpose(2, 0, 1)).float()
+    torch.testing.assert_close(found, image_transform(32, settings)(image))
 
 
-def test_another_preprocessing_is_not_described_as_clip_s(tiny_backbone, tmp_path, monkeypatch):
-    ours = Backbone.preprocess
-    monkeypatch.setattr(Backbone, "preprocess", lambda self, image: 0.5 * ours(self, image))
+def test_another_preprocessing_is_not_described_as_clip_s(tiny_backbone, tmp_path):
+    squashed = ImageSettings((0.5,) * 3, (0.5,) * 3, "bicubic", "squash")
+    backbone = replace(tiny_backbone, images=squashed)
     with pytest.raises(ValueError, match='The preprocessing of backbone "tiny" is not CLIP\'s'):
-        export(low_rank(tiny_backbone), tmp_path / "out")
+        export(low_rank(backbone), tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
 

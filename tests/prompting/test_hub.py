@@ -150,6 +150,11 @@ def edit(**values):
     return lambda content: json.dumps({**json.loads(content), **values}).encode()
 
 
+def with_head_widths(content):
+    backbone = json.loads(content)["backbone"]
+    return edit(backbone={**backbone, "head_widths": 64})(content)
+
+
 DAMAGE = {
     "cut short": (WEIGHTS, lambda c: c[:200], "is not the file that was saved with its adapter_"),
     "empty": (WEIGHTS, lambda c: b"", "is not the file that was saved with its adapter_config"),
@@ -162,16 +167,17 @@ DAMAGE = {
     "unknown kind": (CONFIG, edit(prompt_learner="X"), "that do not fit its adapter_config.json"),
     "another kind": (CONFIG, edit(prompt_learner="Context"), "that do not fit its adapter_config"),
     "no names": (CONFIG, edit(classnames=7), "that do not fit its adapter_config.json"),
+    "head widths": (CONFIG, with_head_widths, "is damaged, or not written by this library's"),
     "no template": (CONFIG, edit(template="a photo"), 'exactly one "{}" for the class name'),
 }
 
 
 @pytest.mark.parametrize("case", DAMAGE)
-def test_damaged_and_foreign_files_are_refused(saved, tiny_backbone, case):
+def test_damaged_and_foreign_files_are_refused(saved, tiny_backbone, tiny_file, case):
     name, change, message = DAMAGE[case]
     damage(saved, name, change)
     with pytest.raises(ValueError, match=re.escape(message)) as error:
-        load_prompts(saved, backbone=tiny_backbone)
+        load_prompts(saved, backbone=tiny_file if case == "head widths" else tiny_backbone)
     assert "\n" not in str(error.value) and len(str(error.value)) < 500
 
 

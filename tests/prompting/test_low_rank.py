@@ -6,7 +6,6 @@ from prompting import (
     ArgumentError,
     Backbone,
     FullRankPrompts,
-    InitialPrompts,
     LowRankPrompts,
     tower_widths,
 )
@@ -33,8 +32,8 @@ def test_parameter_counts_at_vit_b_16_shapes():
     assert count(low_rank(**VIT_B_16, shared=False)) == 11_592
     assert count(low_rank(**VIT_B_16, per_layer=False)) == 11_524
     assert count(low_rank(rank=2, **VIT_B_16)) == 2 * 11_556
-    independent = InitialPrompts(torch.zeros(9, 4, 512), torch.zeros(9, 4, 768))
-    assert count(FullRankPrompts(independent)) == 46_080
+    independent = FullRankPrompts(torch.zeros(9, 4, 512), torch.zeros(9, 4, 768))
+    assert count(independent) == 46_080
 
 
 @pytest.mark.parametrize("patch", [16, 32])

@@ -7,7 +7,6 @@ from prompting import (
     Backbone,
     Context,
     FullRankPrompts,
-    InitialPrompts,
     NoPrompts,
     PromptedCLIP,
     encode_text,
@@ -27,7 +26,7 @@ TEMPLATES = ("a photo of a {}.", "art of a {}.", "{} texture.")
 def learner_for(backbone):
     generator = torch.Generator().manual_seed(0)
     start = initial_prompts(backbone, "a photo of a", (4, 4), (3, 3), generator)
-    return FullRankPrompts(start)
+    return FullRankPrompts(*start)
 
 
 def test_frozen_text_is_the_normalised_mean_of_unnormalised_features(tiny_backbone):
@@ -121,7 +120,7 @@ def test_resnet_takes_no_prompts(tiny_clip, tiny_backbone):
 @pytest.mark.parametrize(("depths", "tower"), [((5, 2), "text"), ((2, 5), "image")])
 def test_prompts_are_not_deeper_than_their_tower(tiny_backbone, depths, tower):
     sizes = zip(depths, (128, 192), strict=True)
-    learner = FullRankPrompts(InitialPrompts(*(torch.zeros(d, 4, w) for d, w in sizes)))
+    learner = FullRankPrompts(*(torch.zeros(d, 4, w) for d, w in sizes))
     with pytest.raises(ArgumentError, match=f"for 5 layers of the {tower} tower, which has 4"):
         PromptedCLIP(tiny_backbone, learner, NAMES, "a photo of a {}.")
 
@@ -144,7 +143,7 @@ def context(tokens, classes=None):
         (context(4), (["cat", "\x00"], "a photo of a {}."), "has no token"),
         (context(4), (NAMES, "a photo of a {}.", "a {}."), "give a list of texts"),
         # A context per class, of other classes; and names that are not where they would be moved.
-        (context(4, 4), (NAMES, "a photo of a {}."), "for 4 classes, and there are 3"),
+        (context(4, 4), (NAMES, "a photo of a {}."), "(4, 4, 128), and there are 3 texts"),
         (context(4), (NAMES, "a photo of a good {}.", (), False, "front"), "right behind the 4"),
         (context(4), (NAMES, "a photo of a {}s.", (), False, "middle"), "right behind the 4"),
         (context(4), (NAMES, "a photo of a {}.", (), False, "behind"), "choose end, middle, front"),
@@ -160,7 +159,7 @@ def test_prompts_never_replace_the_class_name(tiny_backbone, prompt_learner, arg
 def test_layers_have_as_many_prompts(tiny_backbone):
     learner = NoPrompts()
     learner.forward = lambda: ((None, torch.ones(4, 128), torch.ones(5, 128)), ())
-    with pytest.raises(ArgumentError, match="different numbers of prompt tokens"):
+    with pytest.raises(ArgumentError, match="shape .5, 128., and there are 3 texts with 4 slots"):
         PromptedCLIP(tiny_backbone, learner, NAMES, "a photo of a {}.")
     learner.forward = lambda: ((None, torch.ones(4, 128)), ())  # TCP's, from layer 2 on
     logits = PromptedCLIP(tiny_backbone, learner, NAMES, "a photo of a {}.")(

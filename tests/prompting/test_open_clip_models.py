@@ -10,7 +10,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from prompting import PromptedCLIP, encode_texts, load_backbone, open_clip_models
-from prompting.prompts import FullRankPrompts, InitialPrompts
+from prompting.prompts import FullRankPrompts
 
 TEXTS = ["a photo of a cat.", "a photo of a striped red star."]
 
@@ -69,7 +69,7 @@ def test_a_model_of_open_clip_with_a_text_tower_of_its_own_takes_old_names(
 def test_the_bias_of_siglip_cancels(open_clip_backbone):
     """It is added to the logits of all classes alike."""
     backbone = open_clip_backbone("siglip")
-    learner = FullRankPrompts(InitialPrompts(torch.randn(1, 2, 48), torch.randn(1, 2, 60)))
+    learner = FullRankPrompts(torch.randn(1, 2, 48), torch.randn(1, 2, 60))
     model = PromptedCLIP(backbone, learner, ["cat", "dog"], "X X {}.")
     images = torch.randn(3, 3, 32, 32)
     logits = model(images)
@@ -103,12 +103,12 @@ def test_the_demo_clip_in_open_clip_s_format_gives_the_same_logits(open_clip_nam
     torch.save(model.state_dict(), tmp_path / "demo.pth")
     other = load_backbone(f"open_clip:demo-clip/{tmp_path / 'demo.pth'}")
 
-    prompts = InitialPrompts(torch.randn(9, 2, text.width), torch.randn(9, 2, image.width))
+    prompts = torch.randn(9, 2, text.width), torch.randn(9, 2, image.width)
     images = torch.stack(
         [demo.preprocess(Image.effect_noise((70, 50), 90 + i).convert("RGB")) for i in range(2)]
     )
     logits = [
-        PromptedCLIP(b, FullRankPrompts(prompts), ["red star", "blue disk"], "a photo of a {}.")
+        PromptedCLIP(b, FullRankPrompts(*prompts), ["red star", "blue disk"], "a photo of a {}.")
         for b in (demo, other)
     ]
     with torch.no_grad():
@@ -188,7 +188,7 @@ def test_what_is_not_for_them(load):
 def test_amp_runs_the_towers_in_bf16(load):
     for kind in ("tiny-gelu",):
         backbone = load(kind, precision="amp")
-        learner = FullRankPrompts(InitialPrompts(torch.randn(2, 2, 48), torch.randn(2, 2, 60)))
+        learner = FullRankPrompts(torch.randn(2, 2, 48), torch.randn(2, 2, 60))
         images = torch.randn(2, 3, 32, 32)
         found = PromptedCLIP(backbone, learner, ["cat", "dog"], "X X {}.")(images)
         expected = PromptedCLIP(load(kind), learner, ["cat", "dog"], "X X {}.")(images)

@@ -171,14 +171,15 @@ def test_class_names_of_a_file(tmp_path):
 
 
 def test_lists_are_in_utf_8(tmp_path):
-    """With or without the byte order mark that Windows puts in front."""
+    """With or without the byte order mark that Windows puts in front, or in its UTF-16."""
     path = tmp_path / "list.txt"
-    path.write_text("café.jpg\nb.jpg\n", encoding="utf-8-sig")
-    assert read_classes(path) == ["café.jpg", "b.jpg"]
-    assert image_files([path]) == [Path("café.jpg"), Path("b.jpg")]
+    for encoding in ("utf-8", "utf-8-sig", "utf-16"):
+        path.write_text("café.jpg\nb.jpg\n", encoding=encoding)
+        assert read_classes(path) == ["café.jpg", "b.jpg"]
+        assert image_files([path]) == [Path("café.jpg"), Path("b.jpg")]
     path.write_text("café.jpg\n", encoding="latin-1")
     for read in (read_classes, lambda path: image_files([path])):
-        with pytest.raises(ValueError, match=r"list.txt is not in UTF-8 \(.*: save it in UTF-8"):
+        with pytest.raises(ValueError, match=r"list.txt must be text in UTF-8, .* line 1: save it"):
             read(path)
 
 

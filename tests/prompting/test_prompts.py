@@ -16,14 +16,14 @@ def test_nothing_to_train(tiny_backbone):
 def test_initial_prompts_are_the_words_and_noise(tiny_backbone, tiny_clip):
     import clip
 
-    begin = initial_prompts(tiny_backbone, "a photo of a", (4, 2), (3, 4), generator())
+    text, vision = initial_prompts(tiny_backbone, "a photo of a", (4, 2), (3, 4), generator())
     words = tiny_clip.token_embedding(clip.tokenize("a photo of a"))[0, 1:5]
-    torch.testing.assert_close(begin.text[0], words)
-    assert begin.text.shape == (3, 4, 128) and begin.vision.shape == (4, 2, 192)
-    for noise in (begin.text[1:], begin.vision):
+    torch.testing.assert_close(text[0], words)
+    assert text.shape == (3, 4, 128) and vision.shape == (4, 2, 192)
+    for noise in (text[1:], vision):
         assert noise.std().item() == pytest.approx(0.02, rel=0.1)
     again = initial_prompts(tiny_backbone, "a photo of a", (4, 2), (3, 4), generator())
-    assert torch.equal(begin.text, again.text) and torch.equal(begin.vision, again.vision)
+    assert torch.equal(text, again[0]) and torch.equal(vision, again[1])
 
 
 @pytest.mark.parametrize("depths", [(5, 1), (1, 5), (-1, 1)])

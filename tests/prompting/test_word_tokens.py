@@ -4,9 +4,9 @@ import clip
 import pytest
 import torch
 
-from prompting import class_prompts, word_tokens
+from prompting import class_prompts, tokenizer
 from prompting.templates import CUSTOM_TEMPLATES, IMAGENET_TEMPLATES, TCP_ENDINGS
-from prompting.word_tokens import tokens_of
+from prompting.tokenizer import tokens_of
 
 NAMES = [
     "cat", "St. John's wort", "C++", "black & white", "AT&amp;T", "caf\u00e9", "500e (EV)",
@@ -34,7 +34,7 @@ def test_each_word_is_tokenised_once(monkeypatch):
     calls = []
     real = clip.clip._tokenizer.encode
     monkeypatch.setattr(clip.clip._tokenizer, "encode", lambda t: calls.append(t) or real(t))
-    word_tokens._encode_word.cache_clear()
+    tokenizer._encode_word.cache_clear()
     for template in IMAGENET_TEMPLATES:
         tokens_of(class_prompts([f"name{n} of_a thing{n}" for n in range(50)], template), 512)
     assert len(calls) == len(set(calls))
