@@ -5,14 +5,10 @@ are needed are moved into place in one step each. So whatever is in place is com
 interrupted run resumes where it stopped: in the middle of a file, or with the next one.
 """
 
-import gzip
 import hashlib
 import logging
 import os
 import shutil
-import tarfile
-import zipfile
-import zlib
 from pathlib import Path
 
 from dassl.data.datasets.archive import extract_archive
@@ -59,9 +55,9 @@ def _bring(source: Source, url: str, folder: Path) -> None:
         os.replace(archive, folder / source.name)
         return
     unpacked = folder / WORK / f"{source.name}.unpacked"
-    unpack(archive, unpacked, url)
+    unpack(archive, unpacked)
     if source.inner:
-        unpack(_member(unpacked, source.inner, url), unpacked / "inner", url)
+        unpack(_member(unpacked, source.inner, url), unpacked / "inner")
         unpacked = unpacked / "inner"
     for member, target in source.places:
         if not (folder / target).exists():  # an earlier, interrupted run may have moved it
@@ -130,7 +126,7 @@ def verify(path: Path, checksum: str, url: str) -> None:
         )
 
 
-def unpack(archive: Path, folder: Path, url: str) -> None:
+def unpack(archive: Path, folder: Path) -> None:
     """Unpack into a new folder.
 
     Raises:
@@ -141,11 +137,6 @@ def unpack(archive: Path, folder: Path, url: str) -> None:
     logger.info("Unpacking %s", archive)
     try:
         extract_archive(archive, folder)
-    except ValueError:
+    except ValueError as error:
         archive.unlink()
-        raise
-    except (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, EOFError) as error:
-        archive.unlink()
-        raise ValueError(
-            f"{url} is not a complete archive ({error}); it is deleted, run the command again"
-        ) from error
+        raise ValueError(f"{error} It is deleted: run the command again.") from error

@@ -39,6 +39,15 @@ def test_members_stay_inside(tmp_path, make, file):
     assert not (tmp_path / "out.txt").exists()
 
 
+@pytest.mark.parametrize(("make", "file"), [(make_tar, "a.tar.gz"), (make_zip, "a.zip")])
+def test_a_torn_archive_is_named(tmp_path, make, file):
+    make(tmp_path / file, "inside.txt")
+    content = (tmp_path / file).read_bytes()
+    (tmp_path / file).write_bytes(content[: len(content) // 2])
+    with pytest.raises(ValueError, match=f"{file} is not whole"):
+        extract_archive(tmp_path / file, tmp_path / "data")
+
+
 def test_links_stay_inside(tmp_path):
     make_tar(tmp_path / "a.tar.gz", "link", link="../../etc")
     with pytest.raises(ValueError, match="would land outside"):

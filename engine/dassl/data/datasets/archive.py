@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Iterable
 from pathlib import Path
+
+TORN = (EOFError, gzip.BadGzipFile, tarfile.TarError, zipfile.BadZipFile, zlib.error)
 
 
 def extract_archive(path: Path, folder: Path) -> None:
@@ -13,9 +17,18 @@ def extract_archive(path: Path, folder: Path) -> None:
 
     Raises:
         ValueError: the file ending is unknown, or a member would land outside ``folder`` or is
-            neither file nor folder; nothing is unpacked.
+            neither file nor folder, and nothing is unpacked; or the file is torn.
         OSError: this Python, a patch release before 3.10.12 or 3.11.4, cannot check a tar.
     """
+    try:
+        _extract(path, folder)
+    except TORN as error:
+        raise ValueError(
+            f"{path} is not whole ({error}): pack it, or download it, again."
+        ) from error
+
+
+def _extract(path: Path, folder: Path) -> None:
     if path.name.endswith(".zip"):
         with zipfile.ZipFile(path) as archive:
             _check_inside(path, folder, archive.namelist())
