@@ -55,9 +55,9 @@ def _bring(source: Source, url: str, folder: Path) -> None:
         os.replace(archive, folder / source.name)
         return
     unpacked = folder / WORK / f"{source.name}.unpacked"
-    unpack(archive, unpacked)
+    unpack(archive, unpacked, url)
     if source.inner:
-        unpack(_member(unpacked, source.inner, url), unpacked / "inner")
+        unpack(_member(unpacked, source.inner, url), unpacked / "inner", url)
         unpacked = unpacked / "inner"
     for member, target in source.places:
         if not (folder / target).exists():  # an earlier, interrupted run may have moved it
@@ -126,7 +126,7 @@ def verify(path: Path, checksum: str, url: str) -> None:
         )
 
 
-def unpack(archive: Path, folder: Path) -> None:
+def unpack(archive: Path, folder: Path, url: str) -> None:
     """Unpack into a new folder.
 
     Raises:
@@ -139,4 +139,4 @@ def unpack(archive: Path, folder: Path) -> None:
         extract_archive(archive, folder)
     except ValueError as error:
         archive.unlink()
-        raise ValueError(f"{error} It is deleted: run the command again.") from error
+        raise ValueError(f"{error} It came from {url}, and is deleted.") from error

@@ -1,4 +1,4 @@
-"""Tell names apart as CLIP does."""
+"""Check names and paths as texts: what CLIP would not tell apart, and what cannot be written."""
 
 import re
 import unicodedata

@@ -76,7 +76,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def split_pairs(words: list[str]) -> tuple[list[str], list[str]]:
-    """Split values from the KEY VALUE pairs behind them, which argparse takes for more values."""
+    """Split values from the KEY VALUE pairs after them, which argparse takes for more values."""
     keys = (index for index, word in enumerate(words) if word in defaults() or KEY.match(word))
     first = next(keys, len(words))
     return words[:first], words[first:]

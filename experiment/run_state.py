@@ -133,7 +133,7 @@ def read_results(path: Path) -> Mapping:
         identity(record["config"])
         float(record["accuracy"])
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise ValueError(f"{path}: it is of no run, without accuracy or configuration") from error
+        raise ValueError(f"{path}: it has no accuracy or no configuration of a run") from error
     return record
 
 

@@ -14,7 +14,7 @@ from inference.cli import warnings_only
 from inference.run import Run, load_run
 from prompting.hub import push_to_hub, save_prompts
 
-OF_CARD = ("backbone", "dataset", "subsample", "split", "correct", "total")  # of a results.json
+OF_CARD = ("dataset", "subsample", "split", "correct", "total")  # of a results.json
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -58,13 +58,12 @@ def _push(args: argparse.Namespace) -> str:
 def _of_these(path: Path, run: Run) -> Mapping[str, Any]:
     """Read the results of another evaluation; refuse those of other prompts, as far as is known."""
     results = read_results(path)
-    lacking = [key for key in OF_CARD if key not in results]
-    if lacking:
-        raise ValueError(
-            f"{path} is damaged, or no results.json of this code base: it has no {lacking[0]}."
-        )
+    try:
+        backbone, *_ = results["backbone"]["sha256"], *(results[key] for key in OF_CARD)
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{path} is damaged, or no results.json of this code base.") from error
     own = _origin(run.training, run.model.backbone.sha256)
-    found = _origin(results, results["backbone"]["sha256"])
+    found = _origin(results, backbone)
     other = [key for key in own if found.get(key, own[key]) != own[key]]
     if other:
         differing = ", ".join(f"{key} {found[key]} and not {own[key]}" for key in other)

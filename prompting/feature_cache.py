@@ -96,12 +96,13 @@ def _read(path: Path, key: str) -> Tensor | None:
         # A copy, aligned in memory as what is computed: sums over it are rounded alike.
         features = load(data)["features"].clone()
         found = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]
+        whole = found == _metadata(key, features)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, SafetensorError, KeyError) as error:
+    except (OSError, SafetensorError, KeyError, TypeError) as error:
         wrong = repr(error)
     else:
-        if found == _metadata(key, features):
+        if whole:
             logger.info("Frozen text features: read from %s", path)
             return features
         wrong = "for another key, or changed since"

@@ -178,7 +178,7 @@ def _read(folder: Path) -> tuple[dict[str, Any], bytes]:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
         version, digest, _ = config["format"], config["sha256"], config["backbone"]["sha256"]
-        tuple(config["backbone"].get("head_widths", HEAD_WIDTHS))  # a list, where they are there
+        tuple(config["backbone"].get("head_widths", HEAD_WIDTHS))  # must be a list if given
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{folder} has no {CONFIG}: copy it there, too.") from error
     except (ValueError, KeyError, TypeError) as error:

@@ -125,11 +125,15 @@ class Packing(Movable):
     def _lay_out(self, x: Tensor) -> Tensor:
         """Return the suffix tokens (H C, L, d) of packed ones."""
         count, length = self.grid.shape
-        return x.index_select(1, self.grid.flatten()).view(len(x) * count, length, -1)
+        if self.prefix:  # else they lie in the grid's order
+            x = x.index_select(1, self.grid.flatten())
+        return x.reshape(len(x) * count, length, -1)
 
     def _visible(self, x: Tensor) -> Tensor:
         """Return what each suffix may see: (H C, P + L, d) of packed tokens."""
         count = len(self.grid)
+        if not self.prefix:
+            return self._lay_out(x)
         prefix = x[:, None, : self.prefix].expand(-1, count, -1, -1).flatten(0, 1)
         return torch.cat([prefix, self._lay_out(x)], dim=1)
 

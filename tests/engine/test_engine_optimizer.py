@@ -55,7 +55,7 @@ def test_groups_have_their_own_rates():
     assert [g["lr"] for g in build_optimizer(model, optim, groups).param_groups] == [0.001, 0.01]
     optim.STAGED_LR = True
     for given in (None, groups):
-        with pytest.raises(ValueError, match="STAGED_LR is not supported: pass param_groups"):
+        with pytest.raises(ValueError, match="STAGED_LR is not supported: set it False, and pass"):
             build_optimizer(model, optim, given)
 
 

@@ -4,7 +4,9 @@ import json
 import logging
 import random
 import re
+import socket
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -128,6 +130,24 @@ def test_images(tmp_path):
         read_image(path)
     with pytest.raises(FileNotFoundError, match="No image at .*b.jpg"):
         read_image(tmp_path / "b.jpg")
+
+
+def test_a_download_that_ends_early_leaves_no_file(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer():
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(4096)
+                connection.sendall(b"HTTP/1.0 200 OK\r\nContent-Length: 1000\r\n\r\n" + b"x" * 300)
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/file"
+        with pytest.raises(OSError, match="ended after 300 of 1000 bytes"):
+            download_url(url, tmp_path / "file")
+        thread.join()
+    assert not list(tmp_path.iterdir())
 
 
 def test_small_helpers(tmp_path):

@@ -163,7 +163,7 @@ def test_what_is_no_run(checkpoint, tmp_path, tiny_file):
         load_run(tmp_path / "theirs.pth.tar")
     checkpoint("MMLoP")
     (tmp_path / "run" / "results.json").write_text("{}")
-    with pytest.raises(ValueError, match="results.json: it is of no run, without accuracy or conf"):
+    with pytest.raises(ValueError, match="results.json: it has no accuracy or no conf"):
         load_run(tmp_path / "run")
     (tmp_path / "run" / "results.json").unlink()
     with pytest.raises(ValueError, match='holds prompts for backbone ".*", and these weights are'):

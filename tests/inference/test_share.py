@@ -40,8 +40,10 @@ def test_a_run_becomes_a_folder_with_its_figures(run, tmp_path, tiny_file, capsy
         other.write_text(json.dumps({**new, **change}))
         assert main(call) == 2
         assert f"other.json has figures of other prompts {differing}" in capsys.readouterr().err
-    for key in ("backbone", "dataset", "subsample", "split", "correct", "total"):
-        other.write_text(json.dumps({k: v for k, v in new.items() if k != key}))
+    keys = ("backbone", "dataset", "subsample", "split", "correct", "total")
+    damaged = [{k: v for k, v in new.items() if k != key} for key in keys]
+    for content in [*damaged, {**new, "backbone": {}}, {**new, "backbone": "demo"}]:
+        other.write_text(json.dumps(content))
         assert main(call) == 2
         found = capsys.readouterr().err
         assert "other.json is damaged, or no results.json of this code base" in found

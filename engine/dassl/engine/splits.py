@@ -29,7 +29,7 @@ def check_validation(dataset: DatasetBase, name: str, wanted_by: str) -> None:
 
 
 def shared_images(dataset: DatasetBase) -> list[Datum]:
-    """Return the validation images that are test images too, be it behind a link."""
+    """Return the validation images that are test images too, also through a link."""
     if dataset.val is dataset.test:
         return dataset.val
     tested = {os.path.realpath(item.impath) for item in dataset.test}

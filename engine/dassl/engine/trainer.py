@@ -73,7 +73,7 @@ class SimpleTrainer(TrainerBase):
 
     @property
     def _validates(self) -> bool:
-        """Return whether the best epoch is chosen, after each of them."""
+        """Return whether each epoch is validated, to keep the best."""
         return self.cfg.TEST.FINAL_MODEL == "best_val" and not self.cfg.TEST.NO_TEST
 
     def check_final_model(self) -> None:

@@ -51,8 +51,8 @@ def build_lr_scheduler(optimizer: Optimizer, optim_cfg: CfgNode) -> LambdaLR:
 
         return at
 
-    # A group whose rate is 0 keeps it.
-    return LambdaLR(optimizer, [factor(group["lr"] or 1.0) for group in optimizer.param_groups])
+    rates = [group.get("initial_lr", group["lr"]) for group in optimizer.param_groups]
+    return LambdaLR(optimizer, [factor(rate or 1.0) for rate in rates])  # 0 stays 0
 
 
 def _build_decay(optim_cfg: CfgNode) -> Decay:

@@ -33,7 +33,9 @@ def build_optimizer(
     """
     check_availability(optim_cfg.NAME, OPTIMIZERS, "optimizer")
     if optim_cfg.STAGED_LR:
-        raise ValueError("OPTIM.STAGED_LR is not supported: pass param_groups with their own lr.")
+        raise ValueError(
+            "OPTIM.STAGED_LR is not supported: set it False, and pass param_groups with an lr."
+        )
     params = model if param_groups is None else param_groups
     if isinstance(params, nn.Module):
         params = params.parameters()

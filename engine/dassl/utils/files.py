@@ -13,10 +13,11 @@ from os import PathLike
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urlparse
+from urllib.request import urlopen
 
 import numpy as np
-import torch
 from PIL import Image
+from tqdm import tqdm
 
 from .logger import LOGGER
 
@@ -157,10 +158,20 @@ def _has_16_bits(image: Image.Image) -> bool:
 def download_url(url: str, dst: StrPath) -> None:
     """Download ``url`` (http or https) to the file ``dst``, with a progress bar.
 
-    ``dst`` appears only when the answer has ended.
+    ``dst`` appears only after the whole file has been received.
     """
     if urlparse(url).scheme not in ("http", "https"):
         raise ValueError(f"Expected an http or https address, got {url!r}.")
     LOGGER.info(f'* url="{url}"')
     LOGGER.info(f'* destination="{dst}"')
-    torch.hub.download_url_to_file(url, str(dst))
+    with urlopen(url) as response, atomic_write(dst) as file:
+        size = response.headers.get("Content-Length")
+        total = int(size) if size else None
+        done = 0
+        with tqdm(total=total, unit="B", unit_scale=True, disable=None) as bar:
+            while block := response.read(1 << 20):
+                file.write(block)
+                bar.update(len(block))
+                done += len(block)
+        if total is not None and done != total:
+            raise OSError(f"{url} ended after {done} of {total} bytes: download it again.")

@@ -37,9 +37,9 @@ def test_equal_results_are_inside(found):
 @pytest.mark.parametrize(
     ("off", "state", "largest", "where"),
     [
-        ({("food101", "base"): 1.0}, "inside", 1.0, "MMLoP, food101, base"),
-        ({("food101", "new"): -2.0}, "outside", 2.0, "MMLoP, food101, new"),
-        ({("eurosat", "base"): 3.0}, "inside", 3.0, "MMLoP, eurosat, base"),
+        ({("food101", "base"): 1.45}, "inside", 1.45, "MMLoP, food101, base"),
+        ({("food101", "new"): -1.55}, "outside", 1.55, "MMLoP, food101, new"),
+        ({("eurosat", "base"): 3.9}, "inside", 3.9, "MMLoP, eurosat, base"),
         ({("dtd", "new"): 4.1}, "outside", 4.1, "MMLoP, dtd, new"),
     ],
 )

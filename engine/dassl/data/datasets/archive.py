@@ -3,28 +3,39 @@
 from __future__ import annotations
 
 import gzip
+import lzma
 import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
 
-TORN = (EOFError, gzip.BadGzipFile, tarfile.TarError, zipfile.BadZipFile, zlib.error)
+TORN = (
+    EOFError, gzip.BadGzipFile, lzma.LZMAError, tarfile.TarError, zipfile.BadZipFile, zlib.error
+)  # fmt: skip
+REFUSED = getattr(tarfile, "FilterError", ())  # older patch releases of Python lack it
 
 
 def extract_archive(path: Path, folder: Path) -> None:
     """Unpack a .zip, .tar, .tar.gz or .tgz into ``folder``.
 
     Raises:
-        ValueError: the file ending is unknown, or a member would land outside ``folder`` or is
-            neither file nor folder, and nothing is unpacked; or the file is torn.
+        ValueError: the file ending is unknown; a member would land outside ``folder``, or is
+            neither a file nor a folder; or the file is torn.
         OSError: this Python, a patch release before 3.10.12 or 3.11.4, cannot check a tar.
     """
     try:
         _extract(path, folder)
-    except TORN as error:
+    except REFUSED as error:
         raise ValueError(
-            f"{path} is not whole ({error}): pack it, or download it, again."
+            f"{path} holds {error.tarinfo.name!r}, which would land outside {folder}, or is not a "
+            f"regular file ({error}): nothing was written there. "
+            "Check where the archive comes from."
+        ) from error
+    except TORN as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(
+            f"{path} is not whole ({reason}): pack it, or download it, again."
         ) from error
 
 
@@ -38,14 +49,8 @@ def _extract(path: Path, folder: Path) -> None:
             raise OSError(f"Cannot unpack {path} safely: update Python to its latest patch.")
         with tarfile.open(path) as archive:
             _check_inside(path, folder, archive.getnames())
-            try:
-                for member in archive.getmembers():  # all, before the first is unpacked
-                    tarfile.data_filter(member, str(folder))
-            except tarfile.FilterError as error:
-                raise ValueError(
-                    f"{path} holds {member.name!r}, which would land outside {folder}, or is no "
-                    f"file ({error}): nothing was unpacked. Check where the archive comes from."
-                ) from error
+            for member in archive.getmembers():  # all, before the first is unpacked
+                tarfile.data_filter(member, str(folder))
             archive.extractall(folder, filter="data")
     else:
         raise ValueError(f"Cannot unpack {path}: expected .zip, .tar, .tar.gz or .tgz.")
