@@ -21,8 +21,8 @@ from experiment.lock import claim
 from experiment.run_state import examine
 
 REFUSAL = (
-    "{folder} holds a run of another configuration ({differing}): pass another --output, or "
-    "--set-aside to keep that run under a dated name and run again."
+    "{folder} holds a run of another configuration ({differing}): pass another --output "
+    "(OUTPUT of the scripts), or --set-aside to keep that run under a dated name and run again."
 )
 
 
@@ -63,7 +63,10 @@ def _prepare(call: Call, aside: bool) -> Outcome | str:
         if state.kind == "finished" and not outdated:
             return Outcome(call.folder, "skipped")
         if call.needs and examine(call.needs, cli.expected(call.needed)).kind != "finished":
-            reason = f"its training in {call.needs} is not finished, or of another configuration"
+            reason = (
+                f"its training in {call.needs} is not finished, or of another configuration: train "
+                "it first, with the same settings"
+            )
             return Outcome(call.folder, "failed", reason)
         if state.kind == "changed" and not aside:
             reason = REFUSAL.format(folder=call.folder, differing=state.differing)

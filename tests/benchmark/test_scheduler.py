@@ -217,7 +217,7 @@ def test_prompts_of_another_training_are_not_tested(words, tmp_path, capsys):
     assert go(words("--seeds", "1", "--only", "train")) == 0
     assert go(words("--seeds", "1", epochs=2)) == 1
     printed = capsys.readouterr().err
-    assert "is not finished, or of another configuration" in printed
+    assert "or of another configuration: train it first, with the same settings" in printed
     assert [Path(name).parent.name for name in results(output)] == ["train"]
 
 
