@@ -40,7 +40,11 @@ def test_eight_bits_are_read_as_clip_reads_them(photo, tmp_path, mode, suffix):
     path = tmp_path / f"image.{suffix}"
     photo.convert(mode).save(path)
     with Image.open(path) as image:
-        assert np.array_equal(pixels(path), np.asarray(image.convert("RGB")))
+        try:
+            expected = np.asarray(image.convert("RGB"))
+        except OSError as error:  # Pillow 12 with a TIFF in YCbCr
+            pytest.skip(f"Pillow does not read what it wrote: {error}")
+    assert np.array_equal(pixels(path), expected)
     assert np.ptp(pixels(path)) > 100
 
 
