@@ -85,7 +85,7 @@ def load_model(args: argparse.Namespace) -> PromptedCLIP:
     names = read_classes(args.classes) if args.classes else None
     path = Path(args.prompts).expanduser()
     if args.prompts and path.exists() and not is_prompts(path):
-        return load_run(path, names, args.backbone).model
+        return load_run(path, names, args.backbone, argument="--prompts").model
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if args.prompts:
         return load_prompts(args.prompts, names, args.backbone or None, device=device)[0]

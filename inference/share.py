@@ -35,7 +35,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def share(args: argparse.Namespace) -> None:
     """Save the prompts with a model card, and print where they are."""
-    run = load_run(args.run, backbone=args.backbone, epoch=args.load_epoch)
+    run = load_run(args.run, None, args.backbone, args.load_epoch, argument="RUN")
     own = [run.results] if run.results else []
     others = [_of_these(path, run) for path in args.results]
     print(save_prompts(run.model, args.folder, run.training, [*own, *others]))

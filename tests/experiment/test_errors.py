@@ -163,7 +163,8 @@ def test_an_evaluation_can_be_put_right(run, refused, tmp_path):
     """A refused run leaves nothing that stands in the way of the next."""
     run("MMLoP", "trained")
     assert "pass --model-dir" in refused("--eval-only")
-    assert "No checkpoint" in refused("--eval-only", model_dir=str(tmp_path / "nowhere"))
+    message = refused("--eval-only", model_dir=str(tmp_path / "nowhere"))
+    assert "nowhere/prompt_learner: --model-dir takes the OUTPUT_DIR of a training run" in message
     results = run("MMLoP", "refused", "--eval-only", model_dir=str(tmp_path / "trained"))
     checkpoint = tmp_path / "trained" / "prompt_learner" / "model.pth.tar-2"
     assert results["evaluated_checkpoint"] == {"path": str(checkpoint), "epoch": 2}
@@ -213,7 +214,7 @@ def test_checkpoints_that_do_not_fit(run, refused, tmp_path, tiny_file):
     message = refused("--eval-only", name="c", load_epoch="7", **trained)
     assert "model.pth.tar-7; the folder holds model.pth.tar-2" in message
     message = refused("--eval-only", name="d", model_dir=str(tmp_path / "nowhere"))
-    assert "the folder holds nothing" in message
+    assert f"No checkpoint in {tmp_path / 'nowhere' / 'prompt_learner'}: --model-dir takes" in message
 
     weights = torch.load(tiny_file, weights_only=True)
     other = {key: value + 1e-3 for key, value in weights.items()}

@@ -139,6 +139,17 @@ def test_a_run_and_a_checkpoint_are_predicted_with(checkpoint, call, photos, tmp
         assert [row["label"] for row in json.loads(out)] == expected
 
 
+def test_a_folder_above_runs_names_them(call, tmp_path):
+    for name in "dcba":
+        (tmp_path / "own" / name / "seed1" / "prompt_learner").mkdir(parents=True)
+    status, _, err = call(model=("--prompts", tmp_path / "own"))
+    runs = ", ".join(str(tmp_path / "own" / name / "seed1") for name in "abc")
+    assert (status, err) == (
+        REFUSED, f"predict.py: No checkpoint in --prompts {tmp_path / 'own'}: give a run below it, "
+        f"such as {runs}.\n",
+    )  # fmt: skip
+
+
 REFUSALS = {
     "no classes": (("--topk", 1), (), "Without --prompts there are no class names: pass --classes"),
     "no prompts": ((), ("--prompts", "nothing"), "There are no prompts at nothing: give a folder"),
