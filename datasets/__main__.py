@@ -20,7 +20,7 @@ from yacs.config import CfgNode
 from datasets import FAMILY, ON_DISK, add_config
 from datasets.check import Report, as_table, check
 from datasets.prepare import prepare
-from prompting.files import read_text
+from prompting.files import check_folder, read_text
 
 logger = logging.getLogger("dassl")
 ALL = [loader.__name__ for loader in FAMILY]
@@ -59,6 +59,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         for name in args.names:
             check_availability(name, ON_DISK if args.command == "check" else ALL, "data set")
         if args.command == "prepare":
+            check_folder(args.root)
             args.root.mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as error:
         parser.error(str(error))
@@ -73,6 +74,8 @@ def read_cfg(file: Path | None, pairs: Sequence[str]) -> CfgNode:
     """
     cfg = get_cfg_default()
     add_config(cfg)
+    if file and not file.is_file():
+        raise FileNotFoundError(f"--dataset-config-file must be a YAML file, {file} is no file")
     if file:
         try:
             section = CfgNode(yaml.safe_load(read_text(file))["DATASET"])

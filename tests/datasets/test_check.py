@@ -221,7 +221,10 @@ def test_the_yaml_of_the_run_s_data_set(own, capsys):
         (["TRAINER.MMLOP.RANK", "1"], "unknown key TRAINER.MMLOP.RANK"),
         (["DATASET.NUM_SHOTS", "many"], "Type mismatch"),
         ([SPLIT_KEY, "split.json", "--deep-er"], "unrecognized argument --deep-er"),
-        (["--dataset-config-file", "nowhere.yaml"], "No such file"),
+        (
+            ["--dataset-config-file", "nowhere.yaml"],
+            "--dataset-config-file must be a YAML file, nowhere.yaml is no file",
+        ),
         (
             ["--dataset-config-file", "{}/names.txt"],
             "names.txt must be YAML with a section DATASET",
@@ -295,7 +298,7 @@ def test_nothing_is_written_and_the_log_is_as_before(full, capsys):
         (["check"], "the following arguments are required: --root"),
         (["prepare", "--root", "{}"], "required: NAME"),
         (["prepare", "--root", "{}/new", "ImageFolder"], "Unknown data set 'ImageFolder'"),
-        (["prepare", "--root", "{}/a_file", "EuroSAT"], "File exists"),
+        (["prepare", "--root", "{}/a_file", "EuroSAT"], "a_file is a file and no folder"),
         (
             ["prepare", "--root", "{}", "EuroSAT", "DATASET.NAME", "a"],
             "Unknown data set 'DATASET.N",

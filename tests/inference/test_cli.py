@@ -156,9 +156,23 @@ REFUSALS = {
     "topk": (("--topk", 0), None, "--topk must be at least 1."),
     "batch": (("--batch-size", 0), None, "--batch-size must be at least 1."),
     "folder": (("--results-file", "."), None, ". is a folder: give the name of a file to write."),
-    "no folder": (("--html", "names.txt/page.html"), None, "File exists: 'names.txt'"),
+    "no folder": (("--html", "names.txt/page.html"), None, "names.txt is a file and no folder: na"),
+    "below a file": (
+        ("--results-file", "names.txt/a/b.csv"),
+        None,
+        "names.txt is a file and no folder: name an",
+    ),
     "terminal": (("--format", "parquet"), None, ("Parquet ")),
-    "classes": (("--classes", "none.txt"), None, "No such file or directory: 'none.txt'"),
+    "classes": (
+        ("--classes", "none.txt"),
+        None,
+        "--classes takes a file with a class name per line, and none.txt is no file.",
+    ),
+    "classes in a folder": (
+        ("--classes", "."),
+        None,
+        "--classes takes a file with a class name pe",
+    ),
 }
 
 

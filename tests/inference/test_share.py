@@ -48,6 +48,13 @@ def test_a_run_becomes_a_folder_with_its_figures(run, tmp_path, tiny_file, capsy
         found = capsys.readouterr().err
         assert "other.json is damaged, or no results.json of this code base" in found
         assert found.count("\n") == 1 and not (tmp_path / "again").exists()
+    for path in (tmp_path / "none.json", tmp_path):
+        assert main([*call[:-1], str(path)]) == 2
+        message = f"--results takes the results.json of evaluations, and {path} is no file.\n"
+        assert capsys.readouterr().err == f"inference.share: {message}"
+    for path in (other, other / "deep"):
+        assert main([call[0], str(path)]) == 2
+        assert f"{other} is a file and no folder: name another" in capsys.readouterr().err
     other.write_text(json.dumps({**new, "seed": -1, "shots": -1}))  # an evaluation without them
     assert main(call) == 0
 
