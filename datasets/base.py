@@ -30,6 +30,7 @@ from datasets.splits import (
     subsample_classes,
 )
 from datasets.text import check_path, shorten
+from prompting.errors import counted
 
 Splits = tuple[Items, Items | None, Items]
 logger = logging.getLogger("dassl")
@@ -82,7 +83,8 @@ class FewShotDataset(DatasetBase):
         super().__init__(train_x=train, val=val, test=test)
         if self.num_classes == 1:
             logger.warning("There is only one class, so every answer is right")
-        for note in (*self.notes, f"{self.num_classes} classes: {shorten(self.classnames)}"):
+        found = counted(self.num_classes, "class", "classes")
+        for note in (*self.notes, f"{found}: {shorten(self.classnames)}"):
             logger.info(note)
 
     @classmethod
@@ -249,7 +251,8 @@ class FewShotDataset(DatasetBase):
         if unknown or absent:
             raise ValueError(
                 f"{record} must list images of {self.split_file}, at least one per class, got "
-                f"{len(unknown)} others {unknown[:1]} and {len(absent)} labels without an image "
-                f"{sorted(absent)[:1]}; delete it to draw again"
+                f"{counted(len(unknown), 'other')} {unknown[:1]} and "
+                f"{counted(len(absent), 'label')} without an image {sorted(absent)[:1]}; delete "
+                "it to draw again"
             )
         return [known[entry] for entry in entries]
