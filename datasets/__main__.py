@@ -114,12 +114,19 @@ def look_at(args: argparse.Namespace) -> list[Report]:
 
 def get(args: argparse.Namespace) -> list[Report]:
     """Prepare one data set after another; a failure does not stop the next one."""
+    failed = set()
     for name in args.names:
         try:
             prepare(name, args.root, args.mirror)
         except (OSError, ValueError) as error:
             print(f"{name}: {error}", file=sys.stderr)
+            failed.add(name)
     reports = [check(name, args.cfg) for name in args.names]
+    for report in reports:
+        if report.name in failed and report.verdict != "ready":  # not this command again
+            by_hand = ON_DISK[report.name].by_hand.format(folder=report.folder)
+            report.action = "see above, by hand" if by_hand else "see above"
+            report.todo = f"by hand: {by_hand}" if by_hand else ""
     print(as_table(reports))
     return reports
 
