@@ -125,7 +125,7 @@ class FewShotDataset(DatasetBase):
     def _read(self, cfg) -> Splits:
         self.settings, self.notes = cfg.DATASET, []
         if self.dataset_dir:
-            self.folder, self.image_folder = self._find_folders(cfg.DATASET.ROOT)
+            self.folder, self.image_folder = self.find_folders(cfg.DATASET.ROOT)
             options = {} if self.published else cfg.DATASET.IMAGE_FOLDER
             pairs = [
                 (f"DATASET.IMAGE_FOLDER.{key}", value) for key, value in options.items() if value
@@ -152,23 +152,29 @@ class FewShotDataset(DatasetBase):
             raise ValueError(f"{type(self).__name__} ({self.split_source}): {error}") from error
         return splits
 
-    def _find_folders(self, root: str) -> tuple[Path, Path]:
+    @classmethod
+    def find_folders(cls, root: str) -> tuple[Path, Path]:
+        """Return the folders of the data set and of its images.
+
+        Raises:
+            FileNotFoundError: one of them, or the root, is not there.
+        """
         base = Path(os.path.abspath(os.path.expanduser(root)))
         if not (root and base.is_dir()):
-            holds = self.root_holds or self.dataset_dir
+            holds = cls.root_holds or cls.dataset_dir
             raise FileNotFoundError(
                 f"DATASET.ROOT must be the folder that holds {holds}, got {root!r}, which is not a "
                 "folder; set it with --root"
             )
         check_path(str(base))
-        folder = base / self.dataset_dir
-        for wanted in (folder, folder / self.image_dir):
+        folder = base / cls.dataset_dir
+        for wanted in (folder, folder / cls.image_dir):
             if not wanted.is_dir():
                 raise FileNotFoundError(
-                    f"{type(self).__name__} expects the folder {wanted}, which does not exist; "
-                    f"put the data there (see {self.layout}) or set another --root"
+                    f"{cls.__name__} expects the folder {wanted}, which does not exist; "
+                    f"put the data there (see {cls.layout}) or set another --root"
                 )
-        return folder, folder / self.image_dir
+        return folder, folder / cls.image_dir
 
     def _new_split(self, seed: int) -> Splits:
         """Split the images of every class at random, because the user asked for it."""

@@ -88,9 +88,15 @@ def test_unknown_names(refused):
 
 
 def test_missing_folders_and_files(refused, tmp_path):
-    assert "which is not a folder; set it with --root" in refused(root=str(tmp_path / "nowhere"))
+    """Those of the data are found before the backbone is."""
+    late = {"backbone": "nowhere.pt"}
+    message = refused(root=str(tmp_path / "nowhere"), **late)
+    assert "which is not a folder; set it with --root" in message
     (tmp_path / "empty").mkdir()
-    assert "expects the folder" in refused(root=str(tmp_path / "empty"))
+    assert "expects the folder" in refused(root=str(tmp_path / "empty"), **late)
+    own = ("DATASET.NAME", "ImageFolder")
+    message = refused(*own, root=str(tmp_path / "nowhere"), **late)
+    assert "must be the folder that holds the class folders, got" in message
     assert "absent.yaml does not exist" in refused(config_file="absent.yaml")
     assert "is not a .yaml file" in refused(config_file=str(ROOT / "train.py"))
     (tmp_path / "broken.yaml").write_text("A: [")
@@ -163,8 +169,7 @@ def test_an_evaluation_can_be_put_right(run, refused, tmp_path):
     """A refused run leaves nothing that stands in the way of the next."""
     run("MMLoP", "trained")
     assert "pass --model-dir" in refused("--eval-only")
-    message = refused("--eval-only", model_dir=str(tmp_path / "nowhere"))
-    assert "nowhere/prompt_learner: --model-dir takes the OUTPUT_DIR of a training run" in message
+    assert "No checkpoint" in refused("--eval-only", model_dir=str(tmp_path / "nowhere"))
     results = run("MMLoP", "refused", "--eval-only", model_dir=str(tmp_path / "trained"))
     checkpoint = tmp_path / "trained" / "prompt_learner" / "model.pth.tar-2"
     assert results["evaluated_checkpoint"] == {"path": str(checkpoint), "epoch": 2}
