@@ -49,7 +49,7 @@ ON_DISK = {
     if issubclass(loader, FewShotDataset) and loader.dataset_dir
 }
 
-__all__ = ["FAMILY", "ON_DISK", "add_config", "image_folder", "shapeworld"]
+__all__ = ["FAMILY", "ON_DISK", "add_config", "check_folders", "image_folder", "shapeworld"]
 
 
 def add_config(cfg: CfgNode) -> None:
@@ -61,3 +61,9 @@ def add_config(cfg: CfgNode) -> None:
     node.IMAGE_FOLDER = CfgNode()
     node.IMAGE_FOLDER.CLASSNAMES = ""  # file of class names, "folder class name" per line
     node.IMAGE_FOLDER.SPLIT_FILE = ""  # JSON of {"train": [[path, label, class name], ...], ...}
+
+
+def check_folders(cfg: CfgNode) -> None:
+    """Raise FileNotFoundError where the folders of a run's data set are not; nothing is read."""
+    if loader := ON_DISK.get(cfg.DATASET.NAME):
+        loader.find_folders(cfg.DATASET.ROOT)

@@ -20,7 +20,7 @@ from yacs.config import CfgNode
 from datasets import FAMILY, ON_DISK, add_config
 from datasets.check import Report, as_table, check
 from datasets.prepare import prepare
-from prompting.files import read_text
+from prompting.files import check_folder, read_text
 
 logger = logging.getLogger("dassl")
 ALL = [loader.__name__ for loader in FAMILY]
@@ -59,6 +59,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         for name in args.names:
             check_availability(name, ON_DISK if args.command == "check" else ALL, "data set")
         if args.command == "prepare":
+            check_folder(args.root)
             args.root.mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as error:
         parser.error(str(error))
@@ -73,6 +74,8 @@ def read_cfg(file: Path | None, pairs: Sequence[str]) -> CfgNode:
     """
     cfg = get_cfg_default()
     add_config(cfg)
+    if file and not file.is_file():
+        raise FileNotFoundError(f"--dataset-config-file must be a YAML file, {file} is no file")
     if file:
         try:
             section = CfgNode(yaml.safe_load(read_text(file))["DATASET"])
@@ -111,12 +114,19 @@ def look_at(args: argparse.Namespace) -> list[Report]:
 
 def get(args: argparse.Namespace) -> list[Report]:
     """Prepare one data set after another; a failure does not stop the next one."""
+    failed = set()
     for name in args.names:
         try:
             prepare(name, args.root, args.mirror)
         except (OSError, ValueError) as error:
             print(f"{name}: {error}", file=sys.stderr)
+            failed.add(name)
     reports = [check(name, args.cfg) for name in args.names]
+    for report in reports:
+        if report.name in failed and report.verdict != "ready":  # not this command again
+            by_hand = ON_DISK[report.name].by_hand.format(folder=report.folder)
+            report.action = "see above, by hand" if by_hand else "see above"
+            report.todo = f"by hand: {by_hand}" if by_hand else ""
     print(as_table(reports))
     return reports
 

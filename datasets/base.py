@@ -30,6 +30,7 @@ from datasets.splits import (
     subsample_classes,
 )
 from datasets.text import check_path, shorten
+from prompting.errors import counted
 
 Splits = tuple[Items, Items | None, Items]
 logger = logging.getLogger("dassl")
@@ -82,7 +83,8 @@ class FewShotDataset(DatasetBase):
         super().__init__(train_x=train, val=val, test=test)
         if self.num_classes == 1:
             logger.warning("There is only one class, so every answer is right")
-        for note in (*self.notes, f"{self.num_classes} classes: {shorten(self.classnames)}"):
+        found = counted(self.num_classes, "class", "classes")
+        for note in (*self.notes, f"{found}: {shorten(self.classnames)}"):
             logger.info(note)
 
     @classmethod
@@ -123,7 +125,7 @@ class FewShotDataset(DatasetBase):
     def _read(self, cfg) -> Splits:
         self.settings, self.notes = cfg.DATASET, []
         if self.dataset_dir:
-            self.folder, self.image_folder = self._find_folders(cfg.DATASET.ROOT)
+            self.folder, self.image_folder = self.find_folders(cfg.DATASET.ROOT)
             options = {} if self.published else cfg.DATASET.IMAGE_FOLDER
             pairs = [
                 (f"DATASET.IMAGE_FOLDER.{key}", value) for key, value in options.items() if value
@@ -150,23 +152,29 @@ class FewShotDataset(DatasetBase):
             raise ValueError(f"{type(self).__name__} ({self.split_source}): {error}") from error
         return splits
 
-    def _find_folders(self, root: str) -> tuple[Path, Path]:
+    @classmethod
+    def find_folders(cls, root: str) -> tuple[Path, Path]:
+        """Return the folders of the data set and of its images.
+
+        Raises:
+            FileNotFoundError: one of them, or the root, is not there.
+        """
         base = Path(os.path.abspath(os.path.expanduser(root)))
         if not (root and base.is_dir()):
-            holds = self.root_holds or self.dataset_dir
+            holds = cls.root_holds or cls.dataset_dir
             raise FileNotFoundError(
                 f"DATASET.ROOT must be the folder that holds {holds}, got {root!r}, which is not a "
                 "folder; set it with --root"
             )
         check_path(str(base))
-        folder = base / self.dataset_dir
-        for wanted in (folder, folder / self.image_dir):
+        folder = base / cls.dataset_dir
+        for wanted in (folder, folder / cls.image_dir):
             if not wanted.is_dir():
                 raise FileNotFoundError(
-                    f"{type(self).__name__} expects the folder {wanted}, which does not exist; "
-                    f"put the data there (see {self.layout}) or set another --root"
+                    f"{cls.__name__} expects the folder {wanted}, which does not exist; "
+                    f"put the data there (see {cls.layout}) or set another --root"
                 )
-        return folder, folder / self.image_dir
+        return folder, folder / cls.image_dir
 
     def _new_split(self, seed: int) -> Splits:
         """Split the images of every class at random, because the user asked for it."""
@@ -249,7 +257,8 @@ class FewShotDataset(DatasetBase):
         if unknown or absent:
             raise ValueError(
                 f"{record} must list images of {self.split_file}, at least one per class, got "
-                f"{len(unknown)} others {unknown[:1]} and {len(absent)} labels without an image "
-                f"{sorted(absent)[:1]}; delete it to draw again"
+                f"{counted(len(unknown), 'other')} {unknown[:1]} and "
+                f"{counted(len(absent), 'label')} without an image {sorted(absent)[:1]}; delete "
+                "it to draw again"
             )
         return [known[entry] for entry in entries]

@@ -15,6 +15,7 @@ from datasets import ON_DISK
 from datasets.base import FewShotDataset
 from datasets.folders import images_below
 from datasets.text import shorten
+from prompting.errors import counted
 
 SHOWN = 20  # bad images listed below the table; --json has them all
 TILE = 1024  # images decoded before their results are collected
@@ -25,8 +26,8 @@ class Report:
     """Hold one row of the table.
 
     `verdict` is ready, absent, incomplete (files are missing) or broken; `action` is what to do in
-    two words, `todo` in a sentence. `bad` are images that are missing or that cannot be read, and
-    `why`; `notes` are what a run would log.
+    two words, empty where only `todo`, a sentence, says it. `bad` are images that are missing or
+    that cannot be read, and `why`; `notes` are what a run would log.
     """
 
     name: str
@@ -66,7 +67,8 @@ def check(name: str, cfg: CfgNode, deep: bool = False) -> Report:
         report.action, steps = how_to_get(loader, root)
         report.todo = f"{error}. {steps}".removesuffix(". ")
     except (ValueError, OSError) as error:  # OSError: a folder that cannot be opened
-        report.verdict, report.action, report.todo = "broken", "correct", str(error)
+        report.verdict, report.todo = "broken", str(error)
+        report.images = _count(folder / loader.image_dir)
         if loader.split_file and loader.split_file in report.todo:
             report.split = "broken"
     return report
@@ -106,7 +108,7 @@ def _compare(report: Report, loader: type[FewShotDataset], root: Path, splits, d
         report.verdict, report.action = "incomplete", "unpack again"
         what = f"delete {loader.image_dir or 'the images'} and unpack again"
         if not loader.published:
-            report.action, what = "correct", "add these images, or take them out of the split"
+            report.action, what = "", "add these images, or take them out of the split"
         first = f", the first missing is {report.bad[0]}" if report.bad else ""
         report.todo = (
             f"expected {report.expected} images of {wanted} classes, found {report.images} of "
@@ -119,8 +121,8 @@ def _compare(report: Report, loader: type[FewShotDataset], root: Path, splits, d
         report.bad += report.why
         if report.why:
             report.verdict = "broken"
-            report.action = "unpack again" if loader.published else "correct"
-            report.todo = f"{len(report.why)} images cannot be read"
+            report.action = "unpack again" if loader.published else ""
+            report.todo = f"{counted(len(report.why), 'image')} cannot be read"
 
 
 def _unreadable(items: list[Datum], deep: bool) -> dict[str, str]:
@@ -151,11 +153,13 @@ def as_table(reports: list[Report]) -> str:
     for r in reports:
         images = f"{r.images}/{r.expected or '?'}"
         found = "yes" if r.found else "no"
-        rows.append([r.name, found, images, r.split, r.classes, r.verdict, r.action])
+        action = r.action or ("see below" if r.todo else "")
+        rows.append([r.name, found, images, r.split, r.classes, r.verdict, action])
     lines = [tabulate(rows, head, disable_numparse=True)]
     for report in reports:
         if report.todo:
-            lines += ["", f"{report.name}: {report.todo}"]
+            named = report.todo.startswith(f"{report.name} ")
+            lines += ["", report.todo if named else f"{report.name}: {report.todo}"]
         lines += [report.why.get(path, path) for path in report.bad[:SHOWN]]
         if len(report.bad) > SHOWN:
             lines.append(f"... and {len(report.bad) - SHOWN} more, see --json")

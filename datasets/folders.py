@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from datasets.text import check_path, nfc
+from prompting.errors import counted
 from prompting.files import read_text
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
@@ -107,7 +108,7 @@ def images_by_class(folder: Path, passed_over: Counter | None = None) -> dict[st
     if not classes:
         raise ValueError(
             f"{folder} must hold one folder per class, it holds no folder, and directly in it "
-            f"{loose_images(folder)} images"
+            f"{counted(loose_images(folder), 'image')}"
         )
     empty = [name for name, images in classes.items() if not images]
     if empty:
@@ -135,8 +136,8 @@ def random_split(
         images = sorted(images)
         if len(images) < 3:
             raise ValueError(
-                f"class {name!r} has {len(images)} images, a random split needs at least 3 (one "
-                "each for train, val and test): add images or leave the class out"
+                f"class {name!r} has {counted(len(images), 'image')}, a random split needs at "
+                "least 3 (one each for train, val and test): add images or leave the class out"
             )
         random.Random(f"{seed}/{name}").shuffle(images)
         n_val, n_test = (max(1, round(len(images) * share)) for share in (0.2, 0.3))
@@ -182,5 +183,5 @@ def check_same_classes(expected: Iterable[str], found: Iterable[str], where: str
         missing, other = sorted(expected - found), sorted(found - expected)
         raise ValueError(
             f"{where} must be the same {len(expected)} classes, got {len(found)}: "
-            f"{len(missing)} missing {missing[:3]}, {len(other)} others {other[:3]}"
+            f"{len(missing)} missing {missing[:3]}, {counted(len(other), 'other')} {other[:3]}"
         )

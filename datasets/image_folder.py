@@ -18,6 +18,7 @@ from datasets.folders import (
 from datasets.layout import check_class_folders, split_folders
 from datasets.splits import check_names, read_split
 from datasets.text import nfc, shorten
+from prompting.errors import counted
 
 NUMBER = re.compile(r"n?\d+")  # n01440764: those of ImageNet
 Classes = dict[str, list[str]]  # from class folder to the paths of its images
@@ -91,8 +92,8 @@ class ImageFolder(FewShotDataset):
         kinds = [f"{n} {kind or 'without suffix'}" for kind, n in self.passed_over.items() if n]
         if kinds:
             self.notes.append(
-                f"{self.passed_over.total()} files are passed over ({', '.join(sorted(kinds))}); "
-                f"names of images end in {', '.join(SUFFIXES)}"
+                f"passed over: {counted(self.passed_over.total(), 'file')} "
+                f"({', '.join(sorted(kinds))}); names of images end in {', '.join(SUFFIXES)}"
             )
         if not self.renamed and all(NUMBER.fullmatch(name) for name in classes):
             self.notes.append(
@@ -102,8 +103,8 @@ class ImageFolder(FewShotDataset):
         unused = [name for name in self.renamed if name not in classes]
         if unused:
             self.notes.append(
-                f"{self.names_path} names {len(unused)} classes that have no folder, and are no "
-                f"classes of this run: {shorten(unused)}"
+                f"{self.names_path} names {counted(len(unused), 'class', 'classes')} without a "
+                f"folder, left out of this run: {shorten(unused)}"
             )
 
     def _read_split_file(self, path: Path) -> Splits:

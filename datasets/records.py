@@ -18,8 +18,8 @@ def log_small_classes(split: str, items: Items, shots: int) -> None:
     small = sum(count < shots for count in counts.values())
     if small:
         logger.info(
-            f"{small} of {len(counts)} classes have fewer than {shots} {split} images; "
-            "all of theirs are used"
+            f"fewer than {shots} {split} images in {small} of {len(counts)} classes; all of theirs "
+            "are used"
         )
 
 

@@ -212,8 +212,8 @@ def check_files(
         missing = [item.impath for item in looked_for if not os.path.isfile(item.impath)]
         if missing:
             raise FileNotFoundError(
-                f"{len(missing)} of {len(looked_for)} {split} images looked for do not exist, "
-                f"the first is {missing[0]}; put the images there (see {layout}). {advice}"
+                f"{len(missing)} of {len(looked_for)} {split} images looked for could not be "
+                f"found, the first is {missing[0]}; put the images there (see {layout}). {advice}"
             )
         if opened and hasattr(Datum, "check"):  # upstream's has no such method
             for item in looked_for:

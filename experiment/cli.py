@@ -19,6 +19,7 @@ from dassl.engine import TRAINER_REGISTRY, TrainerX, build_trainer
 from dassl.utils import set_random_seed, setup_logger
 from yacs.config import CfgNode
 
+from datasets import check_folders
 from experiment.config import defaults, setup_cfg
 from experiment.exit_status import MACHINE, STOPPED, Stop, explain, quiet_threads
 from experiment.lock import claim
@@ -106,6 +107,7 @@ def build(args: argparse.Namespace, cfg: CfgNode, words: Sequence[str] = ()) -> 
     setup_logger(cfg.OUTPUT_DIR)
     logger.info("Command: %s", " ".join(words))
     with share_backbones():
+        check_folders(cfg)  # before a backbone is downloaded
         fit_input_size(cfg)
         cfg.freeze()
         logger.info("%s", cfg)

@@ -25,6 +25,7 @@ from inference.formats import FORMATS, check_format, write
 from inference.page import write_page
 from inference.run import load_run
 from prompting import PromptedCLIP, load_backbone
+from prompting.files import check_folder
 from prompting.hub import is_prompts, load_prompts
 from prompting.prediction import Prediction, image_files, predict, read_classes, zero_shot
 
@@ -75,6 +76,7 @@ def check(args: argparse.Namespace) -> None:
     for path in filter(None, (args.results_file, args.html)):
         if path.is_dir():
             raise ValueError(f"{path} is a folder: give the name of a file to write.")
+        check_folder(path.parent)
         path.parent.mkdir(parents=True, exist_ok=True)
         if not os.access(path.parent, os.W_OK):
             raise ValueError(f"{path.parent} cannot be written: give a file somewhere else.")
@@ -85,7 +87,7 @@ def load_model(args: argparse.Namespace) -> PromptedCLIP:
     names = read_classes(args.classes) if args.classes else None
     path = Path(args.prompts).expanduser()
     if args.prompts and path.exists() and not is_prompts(path):
-        return load_run(path, names, args.backbone).model
+        return load_run(path, names, args.backbone, argument="--prompts").model
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if args.prompts:
         return load_prompts(args.prompts, names, args.backbone or None, device=device)[0]

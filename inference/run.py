@@ -20,6 +20,8 @@ from trainers.base import PromptTrainer
 from trainers.checkpoint import FOLDER, checkpoint_path
 from trainers.results import FILE_NAME
 
+SHOWN = 3  # runs that an error names
+
 
 @dataclass(frozen=True)
 class Run:
@@ -41,6 +43,7 @@ def load_run(
     classnames: Sequence[str] | None = None,
     backbone: str = "",
     epoch: int | None = None,
+    argument: str = "source",
 ) -> Run:
     """Rebuild the classifier of a run; all that an evaluation checks is checked.
 
@@ -49,6 +52,7 @@ def load_run(
         classnames: what to classify into; None: the classes of the training.
         backbone: its name or file where the run's does not lead to it any more.
         epoch: of the folder's checkpoints; None: the best on validation data, else the last.
+        argument: what the user knows the source as, for an error.
 
     Raises:
         FileNotFoundError: neither a checkpoint nor the results of a method without training.
@@ -63,6 +67,8 @@ def load_run(
         return Run(_classifier(cfg, names, backbone), _training(cfg, 0), results)
     if epoch is not None and source.is_file():
         raise ValueError(f"{source} is one checkpoint: give an epoch with a run's folder alone.")
+    if not (source.is_file() or any((source / FOLDER).glob("model*.pth.tar*"))):
+        raise FileNotFoundError(_no_run(source, argument))
     path = checkpoint_path(source / FOLDER, epoch) if source.is_dir() else source
     checkpoint = load_checkpoint(str(path))
     if not {"config", "classnames", "state_dict", "epoch"} <= set(checkpoint):
@@ -74,6 +80,17 @@ def load_run(
     evaluated = results if results and _is_of(results, checkpoint) else None
     model = _classifier(cfg, names, backbone, path)
     return Run(model, _training(cfg, checkpoint["epoch"]), evaluated)
+
+
+def _no_run(source: Path, argument: str) -> str:
+    """Return a sentence that names the runs below a folder that is none."""
+    deep = ("*", "*/*", "*/*/*")
+    runs = [p.parent for part in deep for p in sorted(source.glob(f"{part}/{FOLDER}"))]
+    if not runs:
+        remedy = "give the output folder of a training run, or one of its checkpoints"
+    else:
+        remedy = f"give a run below it, such as {', '.join(map(str, runs[:SHOWN]))}"
+    return f"No checkpoint in {argument} {source}: {remedy}."
 
 
 def _results(source: Path) -> Mapping[str, Any] | None:

@@ -35,7 +35,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def share(args: argparse.Namespace) -> None:
     """Save the prompts with a model card, and print where they are."""
-    run = load_run(args.run, backbone=args.backbone, epoch=args.load_epoch)
+    run = load_run(args.run, None, args.backbone, args.load_epoch, argument="RUN")
     own = [run.results] if run.results else []
     others = [_of_these(path, run) for path in args.results]
     print(save_prompts(run.model, args.folder, run.training, [*own, *others]))
@@ -57,7 +57,12 @@ def _push(args: argparse.Namespace) -> str:
 
 def _of_these(path: Path, run: Run) -> Mapping[str, Any]:
     """Read the results of another evaluation; refuse those of other prompts, as far as is known."""
-    results = read_results(path)
+    try:
+        results = read_results(path)
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise FileNotFoundError(
+            f"--results takes the results.json of evaluations, and {path} is no file."
+        ) from error
     try:
         backbone, *_ = results["backbone"]["sha256"], *(results[key] for key in OF_CARD)
     except (KeyError, TypeError) as error:

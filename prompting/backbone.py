@@ -216,17 +216,17 @@ def _load(name: str, trust: bool, architecture: Architecture) -> CLIP:
 
 def _download(name: str) -> Path:
     """Return the file of one of OpenAI's models, in OpenAI's own cache."""
-    lock = FileLock(CACHE / f".{name.replace('/', '-')}.lock")
+    lock, url = FileLock(CACHE / f".{name.replace('/', '-')}.lock"), OPENAI_URLS[name]
     try:
         CACHE.mkdir(parents=True, exist_ok=True)
         # One process writes the file, and others wait; where none can write, it is only read.
         with lock if os.access(CACHE, os.W_OK) else nullcontext():
-            return Path(clip.clip._download(OPENAI_URLS[name], str(CACHE)))
+            return Path(clip.clip._download(url, str(CACHE)))
     except (OSError, RuntimeError) as error:  # the latter where it was cut short
         raise ValueError(
-            f'Backbone "{name}" could not be downloaded ({error}): try again or, without a '
-            "network, fetch it on another machine and pass the file's path as the backbone."
-        ) from error
+            f'Backbone "{name}" could not be downloaded ({error}): try again, or fetch {url} '
+            f"elsewhere and copy it to {CACHE / Path(url).name}, or pass the file's path."
+        ) from None  # the network's own traceback is long, and says no more
 
 
 def _read(path: Path, trust: bool) -> dict[str, torch.Tensor]:

@@ -44,7 +44,7 @@ not in this folder; weights with another hash are refused.
 ## Paper
 
 The code is that of MMLoP, multi-modal low-rank prompting for CLIP,
-[arXiv 2602.21397](https://arxiv.org/abs/2602.21397), which has the method's settings.
+[arXiv 2602.21397](https://arxiv.org/abs/2602.21397){settings}.
 
 ## Licence
 
@@ -92,6 +92,7 @@ def model_card(
         count=f"{count:,}",
         table="\n".join(f"| {key} | {_cell(value)} |" for key, value in rows.items()),
         figures=_figures(results),
+        settings=", which has the method's settings" if method == "MMLoP" else "",
         classes=f"## Classes\n\n{len(names)}: {json.dumps(names, ensure_ascii=False)[1:-1]}\n",
     )
 

@@ -1,4 +1,4 @@
-"""The error of a wrong argument."""
+"""The error of a wrong argument, and the words of messages."""
 
 from typing import Any
 
@@ -28,3 +28,8 @@ def check_list(argument: str, texts: Any) -> None:
     """
     if isinstance(texts, (str, bytes)):
         raise ArgumentError(argument, f"is the text {texts!r}: give a list of texts.")
+
+
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """Return a number with its noun: "1 image", "2 images"."""
+    return f"{number} {noun if number == 1 else plural or f'{noun}s'}"

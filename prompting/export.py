@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from prompting.adapter_config import describe_backbone
+from prompting.files import check_folder
 from prompting.hub import load_prompts
 from prompting.model import PromptedCLIP
 from prompting.prediction import read_classes
@@ -76,6 +77,7 @@ def export(model: PromptedCLIP, folder: Path | str) -> Path:
     folder = Path(folder)
     if folder.exists():
         raise FileExistsError(f"{folder} is there already: name another folder.")
+    check_folder(folder)
     if (model.precision, model.device.type) != ("fp32", "cpu"):
         raise ValueError(
             f"Export takes a model in fp32 on the CPU, this one is in {model.precision} on "

@@ -34,6 +34,13 @@ def write_atomically(path: Path, content: bytes) -> None:
             part.unlink()
 
 
+def check_folder(folder: Path) -> None:
+    """Raise FileExistsError where a file is in the place of a folder, or of one above it."""
+    for path in (folder, *folder.parents):
+        if path.is_file():
+            raise FileExistsError(f"{path} is a file and no folder: name another folder.")
+
+
 def read_text(path: Path) -> str:
     """Read a text file in UTF-8, or in UTF-16 or UTF-32 with a byte order mark.
 

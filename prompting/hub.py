@@ -26,7 +26,7 @@ from prompting.adapter_config import FORMAT, build, describe
 from prompting.architecture import HEAD_WIDTHS
 from prompting.backbone import Backbone, load_backbone
 from prompting.card import model_card
-from prompting.files import write_atomically
+from prompting.files import check_folder, write_atomically
 from prompting.model import PromptedCLIP
 
 CONFIG, WEIGHTS, CARD = "adapter_config.json", "adapter_model.safetensors", "README.md"
@@ -49,10 +49,11 @@ def save_prompts(
         results: contents of `results.json` files of its evaluations, for the model card.
 
     Raises:
-        FileExistsError: the folder holds prompts, or a file that would be replaced.
+        FileExistsError: the folder holds prompts or a file that would be replaced, or is a file.
         ValueError: the model's prompt learner is none of the library's.
     """
     folder = Path(folder)
+    check_folder(folder)
     found = [name for name in FILES if (folder / name).exists()]
     if found:
         raise FileExistsError(f"{folder} holds {', '.join(found)} already: name another folder.")

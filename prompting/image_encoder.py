@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from prompting.errors import ArgumentError
+from prompting.errors import ArgumentError, counted
 from prompting.openai_towers import ImageTower
 from prompting.towers import image_tower
 from prompting.transformer import Project, project
@@ -64,8 +64,8 @@ def _check_none(**given: Sequence) -> None:
         if len(layers):
             raise ArgumentError(
                 argument,
-                f"are for {len(layers)} layers, and this image tower is no plain transformer: give "
-                "none, or choose a ViT.",
+                f"are for {counted(len(layers), 'layer')}, and this image tower is no plain "
+                "transformer: give none, or choose a ViT.",
             )
 
 

@@ -105,7 +105,7 @@ def _check(
     if shared and tokens[0] != tokens[1]:
         raise ArgumentError(
             "shared",
-            "is True, and takes as many prompt tokens in both towers, got "
+            "is True, and needs the same number of prompt tokens in both towers, got "
             f"{tokens[0]} and {tokens[1]}: give one number, or share no up-projection.",
         )
     if not std > 0:

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from prompting.backbone import Backbone
-from prompting.errors import ArgumentError, check_list
+from prompting.errors import ArgumentError, check_list, counted
 from prompting.feature_cache import cached
 from prompting.image_encoder import embed_image, encode_image
 from prompting.losses import SCLTerms, self_regulating_consistency, uniform_drift_correction
@@ -248,8 +248,9 @@ def _tokenize(
     if before < tokens:
         raise ArgumentError(
             "template",
-            f'is "{template}", with {before} tokens before the class name, which the {tokens} '
-            f'prompt tokens would replace: begin it with "{placeholders(tokens)}".',
+            f'is "{template}", with {counted(before, "token")} before the class name, which the '
+            f"{counted(tokens, 'prompt token')} would replace: begin it with "
+            f'"{placeholders(tokens)}".',
         )
     replaced = slice(tokenizer.lead + tokens)
     if (tokenized.tokens[:, replaced] != tokenizer.encode([words])[:, replaced]).any():

@@ -177,7 +177,7 @@ def _download(source: Source) -> Path:
             f'Backbone "{source.name}" could not be downloaded ({" ".join(str(error).split())}): '
             "without a network, fetch it on another machine and pass the file's path, "
             f'"{PREFIX}{source.architecture}/FILE".'
-        ) from error
+        ) from None  # the network's own traceback is long, and says no more
 
 
 def _build(source: Source) -> nn.Module:

@@ -63,9 +63,15 @@ def read_classes(path: Path) -> list[str]:
     """Return the class names in a file, one per line.
 
     Raises:
+        FileNotFoundError: no such file.
         ValueError: there is none, or one twice; the file is not in UTF-8.
     """
-    names = _lines(path)
+    try:
+        names = _lines(path)
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise FileNotFoundError(
+            f"--classes takes a file with a class name per line, and {path} is no file."
+        ) from error
     twice = sorted(name for name, count in Counter(names).items() if count > 1)
     if not names or twice:
         what = f"{', '.join(twice)} twice" if twice else "no class name"

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from prompting.backbone import Backbone, require_transformer
-from prompting.errors import ArgumentError
+from prompting.errors import ArgumentError, counted
 from prompting.tokenizer import CLIP_TOKENIZER, Tokenizer
 
 INIT_STD = 0.02  # of random prompts, as in CoOp and its descendants
@@ -34,8 +34,9 @@ def context_words(context: str, n_ctx: int, tokenizer: Tokenizer = CLIP_TOKENIZE
     if found < n_ctx:
         raise ArgumentError(
             "context",
-            f'"{context}" has {found} tokens, fewer than the {n_ctx} prompt tokens: give more '
-            "words, fewer prompt tokens, or no words, which initialises the prompts at random.",
+            f'"{context}" has {counted(found, "token")}, fewer than the {n_ctx} prompt tokens: '
+            "give more words, fewer prompt tokens, or no words, which initialises the prompts at "
+            "random.",
         )
     return context
 

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from prompting.errors import ArgumentError, check_list
+from prompting.errors import ArgumentError, check_list, counted
 from prompting.text_packing import Movable, Packing, pack, pad
 from prompting.tokenizer import CLIP_TOKENIZER, Tokenizer
 from prompting.towers import text_tower
@@ -76,7 +76,8 @@ def tokenize(
                 "context or the class name."
             )
         if length < prompt:
-            raise ValueError(f'"{text}" has {length} tokens, fewer than the prompt\'s {prompt}.')
+            found = counted(length, "token")
+            raise ValueError(f'"{text}" has {found}, fewer than the prompt\'s {prompt}.')
     tokens = tokens[:, : tokenizer.context_length]
     end = tokenizer.end(tokens)
     if not tokenizer.full:

@@ -45,10 +45,14 @@ def checkpoint_path(folder: Path, epoch: int | None) -> Path:
         path = last_checkpoint(folder) or folder / "model.pth.tar-<epoch>"
     if path.exists():
         return path
-    found = sorted(p.name for p in folder.glob("model*.pth.tar*")) or ["nothing"]
+    found = sorted(p.name for p in folder.glob("model*.pth.tar*"))
+    if not found:
+        raise FileNotFoundError(
+            f"No checkpoint in {folder}: --model-dir takes the OUTPUT_DIR of a training run."
+        )
     raise FileNotFoundError(
-        f"No checkpoint {path}; the folder holds {', '.join(found)}: --model-dir takes the "
-        "OUTPUT_DIR of a training run, --load-epoch one of its epochs."
+        f"No checkpoint {path}; the folder holds {', '.join(found)}: --load-epoch takes one of "
+        "these epochs."
     )
 
 

@@ -3,6 +3,7 @@
 #
 # DATA    folder of the data sets, or "demo" for the demo world (default: data)
 # OUTPUT  folder of all runs (default: output/mmlop)
+# PYTHON  default: python or, where there is none, that of .venv
 
 set -euo pipefail
 
@@ -60,7 +61,15 @@ run_then_report() {
 
 # module NAME WORDS...: a module of this repository, called from anywhere.
 module() {
-  local here
+  local here python
   here="$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)"
-  PYTHONPATH="$here${PYTHONPATH:+:$PYTHONPATH}" "${PYTHON:-python}" -m "$@"
+  python="${PYTHON:-python}"
+  if [[ -z "${PYTHON:-}" ]] && ! command -v python > /dev/null; then
+    python="$here/.venv/bin/python"
+  fi
+  if ! command -v "$python" > /dev/null; then
+    echo "$(basename "$0"): $python is not there: run make install, or set PYTHON." >&2
+    exit 2
+  fi
+  PYTHONPATH="$here${PYTHONPATH:+:$PYTHONPATH}" "$python" -m "$@"
 }

@@ -49,7 +49,7 @@ def test_small_classes_are_taken_whole_and_noted(tmp_path, notes):
     dataset = build(write_world(tmp_path, split), shots=7)
     assert sum(item.classname == "cat" for item in dataset.train_x) == 1
     assert sum(item.classname == "dog" for item in dataset.train_x) == 7
-    assert "1 of 5 classes have fewer than 7 train images; all of theirs are used" in notes.text
+    assert "fewer than 7 train images in 1 of 5 classes; all of theirs are used" in notes.text
     assert "val images" not in notes.text
 
 

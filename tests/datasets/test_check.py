@@ -138,6 +138,10 @@ def test_deep_finds_images_that_cannot_be_read(full, capsys):
         assert f"Cannot read the image {path} (" in table
         assert "unpack or download it again" in table.partition(path)[2].splitlines()[0]
     report = look(capsys, "--root", full, "EuroSAT", "--deep")[1]["EuroSAT"]
+    (folder / "Forest_2.jpg").write_bytes(content)
+    assert look(capsys, "--root", full, "EuroSAT", "--deep")[1]["EuroSAT"]["todo"].startswith(
+        "1 image cannot be read"
+    )
     assert sorted(report["bad"]) == sorted(report["why"]) == bad
 
 
@@ -158,6 +162,18 @@ def test_own_images(tmp_path, lay, capsys):
     (tmp_path / "cat").mkdir()
     status, reports = look(capsys, "--root", tmp_path, "ImageFolder")
     assert status == 1 and "cat holds none" in reports["ImageFolder"]["todo"]
+    lay(tmp_path, ["cat/0.jpg"])
+    assert main(["check", "--root", str(tmp_path), "ImageFolder"]) == 1
+    table = capsys.readouterr().out
+    row = rows(table)["ImageFolder"]
+    assert (row["images"], row["verdict"], row["action"]) == ("11/?", "broken", "see below")
+    assert "ImageFolder: class 'cat' has 1 image, a random split needs at least 3" in table
+
+
+def test_a_sentence_that_begins_with_the_name_has_it_once(full, capsys):
+    shutil.rmtree(full / "ucf101" / "UCF-101-midframes")
+    assert main(["check", "--root", str(full), "UCF101"]) == 1
+    assert "\n\nUCF101 expects the folder " in capsys.readouterr().out
 
 
 @pytest.fixture
@@ -221,7 +237,10 @@ def test_the_yaml_of_the_run_s_data_set(own, capsys):
         (["TRAINER.MMLOP.RANK", "1"], "unknown key TRAINER.MMLOP.RANK"),
         (["DATASET.NUM_SHOTS", "many"], "Type mismatch"),
         ([SPLIT_KEY, "split.json", "--deep-er"], "unrecognized argument --deep-er"),
-        (["--dataset-config-file", "nowhere.yaml"], "No such file"),
+        (
+            ["--dataset-config-file", "nowhere.yaml"],
+            "--dataset-config-file must be a YAML file, nowhere.yaml is no file",
+        ),
         (
             ["--dataset-config-file", "{}/names.txt"],
             "names.txt must be YAML with a section DATASET",
@@ -295,7 +314,7 @@ def test_nothing_is_written_and_the_log_is_as_before(full, capsys):
         (["check"], "the following arguments are required: --root"),
         (["prepare", "--root", "{}"], "required: NAME"),
         (["prepare", "--root", "{}/new", "ImageFolder"], "Unknown data set 'ImageFolder'"),
-        (["prepare", "--root", "{}/a_file", "EuroSAT"], "File exists"),
+        (["prepare", "--root", "{}/a_file", "EuroSAT"], "a_file is a file and no folder"),
         (
             ["prepare", "--root", "{}", "EuroSAT", "DATASET.NAME", "a"],
             "Unknown data set 'DATASET.N",

@@ -212,7 +212,7 @@ def test_variants_are_scored_over_their_own_classes(name, miniature, load, lay):
     assert dataset.classnames == [f"kind {i} of fish" for i in (1, 4, 5, 9, 11)]
     assert dataset.val is None and dataset.train_x is not dataset.val
     lay(world.folder / dataset.image_dir, ["n99999999/1.jpg"])
-    with pytest.raises(ValueError, match=r"1 others \['n99999999'\]"):
+    with pytest.raises(ValueError, match=r"1 other \['n99999999'\]"):
         load(name, world.root)
 
 

@@ -162,7 +162,7 @@ def test_refusals(root, parts, load, tmp_path, lay):
     with pytest.raises(ValueError, match="expected no others next to them, got fox: move"):
         load("ImageFolder", parts)
     (parts / "fox").rename(parts / "test" / "fox")
-    with pytest.raises(ValueError, match=r"parts/test .* 0 missing \[\], 1 others \['fox'\]"):
+    with pytest.raises(ValueError, match=r"parts/test .* 0 missing \[\], 1 other \['fox'\]"):
         load("ImageFolder", parts)
     empty = tmp_path / "empty"
     empty.mkdir()
@@ -228,7 +228,7 @@ def test_a_split_file_in_another_unicode_form(tmp_path, lay, load):
         assert dataset.classnames == [composed, "bee"]
         assert dataset.test[0].impath == str(root / disk / f"{disk} 1.png")
     parts["test"][0][0] = f"{listed}/{listed} 7.png"
-    with pytest.raises(FileNotFoundError, match="1 of 2 test images looked for do not exist"):
+    with pytest.raises(FileNotFoundError, match="1 of 2 test images looked for could not be found"):
         load("ImageFolder", root, *split_pairs(root, **parts))
 
 
@@ -237,9 +237,7 @@ def test_more_names_than_folders(root, load, notes):
     (root / "names.txt").write_text("\n".join(lines))
     pairs = ("DATASET.IMAGE_FOLDER.CLASSNAMES", "names.txt")
     assert load("ImageFolder", root, *pairs).classnames == [f"big {name}" for name in CLASSES]
-    wanted = (
-        "names.txt names 2 classes that have no folder, and are no classes of this run: eel, fox"
-    )
+    wanted = "names.txt names 2 classes without a folder, left out of this run: eel, fox"
     assert wanted in notes.text
 
 
@@ -266,7 +264,7 @@ def test_files_that_are_passed_over_are_counted(root, load, lay, notes):
     dataset = load("ImageFolder", root)
     assert sizes(dataset) == [20, 8, 12]
     kinds = "1 .heic, 1 image outside of class folders, 1 without suffix, 2 .jfif"
-    assert f"5 files are passed over ({kinds}); names of images end in .jpg, .jpeg" in notes.text
+    assert f"passed over: 5 files ({kinds}); names of images end in .jpg, .jpeg" in notes.text
 
 
 @pytest.mark.parametrize(

@@ -87,7 +87,7 @@ REFUSED = {
     "no folder at all": (["1.jpg", "2.jpg"], "it holds no folder, and directly in it 2 images"),
     "test without labels": ([*both("train"), "test/1.jpg"], "test must hold one folder per class"),
     "other classes": ([*both("train"), *both("test", classes=["ant", "cow"])],
-                      r"1 missing \['bee'\], 1 others \['cow'\]"),
+                      r"1 missing \['bee'\], 1 other \['cow'\]"),
     "more classes": ([*both("train", "test"), *each("cow", above="train/")],
                      r"1 missing \['cow'\], 0 others"),
     "kinds of kinds": ([*both("animals"), *both("vehicles", classes=["bus", "car"])],

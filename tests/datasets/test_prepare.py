@@ -236,6 +236,12 @@ def test_a_failed_download_does_not_stop_the_next(offer, tmp_path, capsys):
     assert "Food101: http" in error and "was not downloaded completely" in error and "404" in error
     assert f"put the file at {tmp_path}/new/food-101/.prepare/food-101.tar.gz by hand" in error
     assert re.search(r"DescribableTextures +yes .* ready", out)
+    # Not again the command that has just failed.
+    assert re.search(r"Food101 .* see above\n", out) and "datasets prepare" not in out
+    assert get(tmp_path / "new", url, "ImageNet") == 1
+    out = capsys.readouterr().out
+    assert re.search(r"ImageNet .* see above, by hand\n", out) and "datasets prepare" not in out
+    assert f"into {tmp_path}/new/imagenet/images" in out.partition("ImageNet: by hand: ")[2]
 
 
 def test_without_gdown(offer, tmp_path, capsys, monkeypatch):

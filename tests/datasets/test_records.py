@@ -126,8 +126,8 @@ def test_a_failed_write_leaves_nothing_behind(world, notes, monkeypatch):
 @pytest.mark.parametrize(
     "change, text",
     [
-        (lambda r: r["train"][0].__setitem__(0, "ant/other.png"), r"1 others \[\('ant/other.png'"),
-        (lambda r: r["val"].__delitem__(slice(0, 2)), r"1 labels without an image \[4\]"),
+        (lambda r: r["train"][0].__setitem__(0, "ant/other.png"), r"1 other \[\('ant/other.png'"),
+        (lambda r: r["val"].__delitem__(slice(0, 2)), r"1 label without an image \[4\]"),
         (lambda r: r.pop("split_sha256"), r"is no record .*KeyError\('split_sha256'\).*delete it"),
         (lambda r: r["train"].append(["ant/train_0.png"]), "is no record of a few-shot draw"),
     ],

@@ -88,9 +88,15 @@ def test_unknown_names(refused):
 
 
 def test_missing_folders_and_files(refused, tmp_path):
-    assert "which is not a folder; set it with --root" in refused(root=str(tmp_path / "nowhere"))
+    """Those of the data are found before the backbone is."""
+    late = {"backbone": "nowhere.pt"}
+    message = refused(root=str(tmp_path / "nowhere"), **late)
+    assert "which is not a folder; set it with --root" in message
     (tmp_path / "empty").mkdir()
-    assert "expects the folder" in refused(root=str(tmp_path / "empty"))
+    assert "expects the folder" in refused(root=str(tmp_path / "empty"), **late)
+    own = ("DATASET.NAME", "ImageFolder")
+    message = refused(*own, root=str(tmp_path / "nowhere"), **late)
+    assert "must be the folder that holds the class folders, got" in message
     assert "absent.yaml does not exist" in refused(config_file="absent.yaml")
     assert "is not a .yaml file" in refused(config_file=str(ROOT / "train.py"))
     (tmp_path / "broken.yaml").write_text("A: [")
@@ -213,7 +219,7 @@ def test_checkpoints_that_do_not_fit(run, refused, tmp_path, tiny_file):
     message = refused("--eval-only", name="c", load_epoch="7", **trained)
     assert "model.pth.tar-7; the folder holds model.pth.tar-2" in message
     message = refused("--eval-only", name="d", model_dir=str(tmp_path / "nowhere"))
-    assert "the folder holds nothing" in message
+    assert "nowhere/prompt_learner: --model-dir takes the OUTPUT_DIR of a training" in message
 
     weights = torch.load(tiny_file, weights_only=True)
     other = {key: value + 1e-3 for key, value in weights.items()}

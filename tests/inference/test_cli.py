@@ -139,15 +139,40 @@ def test_a_run_and_a_checkpoint_are_predicted_with(checkpoint, call, photos, tmp
         assert [row["label"] for row in json.loads(out)] == expected
 
 
+def test_a_folder_above_runs_names_them(call, tmp_path):
+    for name in "dcba":
+        (tmp_path / "own" / name / "seed1" / "prompt_learner").mkdir(parents=True)
+    status, _, err = call(model=("--prompts", tmp_path / "own"))
+    runs = ", ".join(str(tmp_path / "own" / name / "seed1") for name in "abc")
+    assert (status, err) == (
+        REFUSED, f"predict.py: No checkpoint in --prompts {tmp_path / 'own'}: give a run below it, "
+        f"such as {runs}.\n",
+    )  # fmt: skip
+
+
 REFUSALS = {
     "no classes": (("--topk", 1), (), "Without --prompts there are no class names: pass --classes"),
     "no prompts": ((), ("--prompts", "nothing"), "There are no prompts at nothing: give a folder"),
     "topk": (("--topk", 0), None, "--topk must be at least 1."),
     "batch": (("--batch-size", 0), None, "--batch-size must be at least 1."),
     "folder": (("--results-file", "."), None, ". is a folder: give the name of a file to write."),
-    "no folder": (("--html", "names.txt/page.html"), None, "File exists: 'names.txt'"),
+    "no folder": (("--html", "names.txt/page.html"), None, "names.txt is a file and no folder: na"),
+    "below a file": (
+        ("--results-file", "names.txt/a/b.csv"),
+        None,
+        "names.txt is a file and no folder: name an",
+    ),
     "terminal": (("--format", "parquet"), None, ("Parquet ")),
-    "classes": (("--classes", "none.txt"), None, "No such file or directory: 'none.txt'"),
+    "classes": (
+        ("--classes", "none.txt"),
+        None,
+        "--classes takes a file with a class name per line, and none.txt is no file.",
+    ),
+    "classes in a folder": (
+        ("--classes", "."),
+        None,
+        "--classes takes a file with a class name pe",
+    ),
 }
 
 

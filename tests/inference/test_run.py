@@ -156,7 +156,7 @@ def test_an_old_checkpoint_without_a_later_option(checkpoint, tmp_path):
 
 
 def test_what_is_no_run(checkpoint, tmp_path, tiny_file):
-    with pytest.raises(FileNotFoundError, match="No checkpoint .*; the folder holds nothing"):
+    with pytest.raises(FileNotFoundError, match=f"No checkpoint in source {tmp_path}: give the"):
         load_run(tmp_path)
     torch.save({"state_dict": {}, "epoch": 1}, tmp_path / "theirs.pth.tar")
     with pytest.raises(ValueError, match="theirs.pth.tar is no checkpoint of this code base"):

@@ -48,6 +48,13 @@ def test_a_run_becomes_a_folder_with_its_figures(run, tmp_path, tiny_file, capsy
         found = capsys.readouterr().err
         assert "other.json is damaged, or no results.json of this code base" in found
         assert found.count("\n") == 1 and not (tmp_path / "again").exists()
+    for path in (tmp_path / "none.json", tmp_path):
+        assert main([*call[:-1], str(path)]) == 2
+        message = f"--results takes the results.json of evaluations, and {path} is no file.\n"
+        assert capsys.readouterr().err == f"inference.share: {message}"
+    for path in (other, other / "deep"):
+        assert main([call[0], str(path)]) == 2
+        assert f"{other} is a file and no folder: name another" in capsys.readouterr().err
     other.write_text(json.dumps({**new, "seed": -1, "shots": -1}))  # an evaluation without them
     assert main(call) == 0
 
@@ -88,5 +95,19 @@ def test_debug_shows_the_traceback(tmp_path):
 @pytest.mark.parametrize("epoch", [(), ("--load-epoch", "7")])
 def test_what_is_no_run(tmp_path, capsys, epoch):
     assert main([str(tmp_path), str(tmp_path / "out"), *epoch]) == 2
-    assert capsys.readouterr().err.startswith("inference.share: No checkpoint ")
+    assert capsys.readouterr().err == (
+        f"inference.share: No checkpoint in RUN {tmp_path}: give the output folder of a training "
+        "run, or one of its checkpoints.\n"
+    )
     assert not (tmp_path / "out").exists()
+
+
+def test_a_run_that_is_not_there_and_an_epoch_that_it_has_not(checkpoint, tmp_path, capsys):
+    assert main([str(tmp_path / "nowhere"), str(tmp_path / "out")]) == 2
+    assert f"No checkpoint in RUN {tmp_path / 'nowhere'}: give the" in capsys.readouterr().err
+    checkpoint("MMLoP")
+    capsys.readouterr()
+    assert main([str(tmp_path / "run"), str(tmp_path / "out"), "--load-epoch", "7"]) == 2
+    assert capsys.readouterr().err.endswith(
+        "tar-7; the folder holds model.pth.tar-3: --load-epoch takes one of these epochs.\n"
+    )

@@ -148,8 +148,11 @@ def test_a_download_that_fails_says_what_to_do(tmp_path, monkeypatch, error):
 
     monkeypatch.setattr("prompting.backbone.CACHE", tmp_path)
     monkeypatch.setattr(clip.clip, "_download", download)
-    with pytest.raises(ValueError, match="could not be downloaded .*pass the file's path"):
+    with pytest.raises(ValueError, match="could not be downloaded .*pass the file's path") as found:
         load_backbone("ViT-B/16")
+    url = OPENAI_URLS["ViT-B/16"]
+    assert f"fetch {url} elsewhere and copy it to {tmp_path}/ViT-B-16.pt" in str(found.value)
+    assert found.value.__suppress_context__
 
 
 def test_the_demo_weights_are_the_ones_of_the_model_card():

@@ -21,7 +21,7 @@ def test_the_card_says_what_was_trained_on_what_and_how_good(tiny_backbone, tmp_
                 "| commit | `abc` |",
                 "| Caltech101, new classes | test | 93.46 % | 43 | 46 |"):  # fmt: skip
         assert row in page, row
-    assert "https://arxiv.org/abs/2602.21397" in page
+    assert "(https://arxiv.org/abs/2602.21397), which has the method's settings.\n" in page
     assert f'{len(NAMES)}: "cat", "striped_star", "dog house"' in page
 
 
@@ -29,6 +29,7 @@ def test_a_card_without_figures_says_so(tiny_backbone, tmp_path):
     page = (save_prompts(low_rank(tiny_backbone), tmp_path / "p") / CARD).read_text()
     assert "No figures: these prompts were saved without results." in page
     assert "# LowRankPrompts, tiny" in page
+    assert "(https://arxiv.org/abs/2602.21397).\n" in page  # no word of MMLoP's settings
     assert "data set |" not in page and "commit |" not in page
 
 

@@ -176,6 +176,9 @@ def test_large_weights_lie_in_a_second_file_and_a_full_disk_leaves_nothing(
 def test_a_folder_that_is_there_is_not_replaced(tiny_backbone, tmp_path):
     with pytest.raises(FileExistsError, match=f"{tmp_path} is there already: name another"):
         export(low_rank(tiny_backbone), tmp_path)
+    (tmp_path / "file").touch()
+    with pytest.raises(FileExistsError, match=f"{tmp_path / 'file'} is a file and no folder"):
+        export(low_rank(tiny_backbone), tmp_path / "file" / "out")
 
 
 def test_another_precision_is_refused(tiny_clip, tmp_path):

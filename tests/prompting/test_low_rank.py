@@ -126,7 +126,7 @@ def test_rank_is_refused_outside_its_range(rank):
 
 
 def test_a_shared_up_projection_needs_one_number_of_tokens():
-    with pytest.raises(ArgumentError, match="shared is True, and takes .* got 4 and 2"):
+    with pytest.raises(ArgumentError, match="shared is True, and needs the same .* got 4 and 2"):
         low_rank(tokens=(4, 2))
     text, vision = low_rank(tokens=(4, 2), shared=False)()
     assert (text.shape[1], vision.shape[1]) == (4, 2)

@@ -134,7 +134,7 @@ def context(tokens, classes=None):
     ("prompt_learner", "arguments", "message"),
     [
         # The slots of four prompts are the first four tokens of each text.
-        (context(4), (NAMES, "the {} on a photo"), "1 tokens before the class name, which the 4"),
+        (context(4), (NAMES, "the {} on a photo"), "1 token before the class name, which the 4"),
         (context(4), (NAMES, "{} on a large photo"), "0 tokens before the class name"),
         (context(4), (NAMES, "a photo of {}, of a cat"), "3 tokens before the class name"),
         (context(1), (["side"], "car{}"), "runs into the class name"),

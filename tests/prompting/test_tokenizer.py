@@ -62,7 +62,7 @@ def test_texts_that_are_too_long_or_too_short():
     tokenize(["cat " * 7], 2, tokenizer)
     with pytest.raises(ValueError, match="has 8 tokens, and CLIP takes 7"):
         tokenize(["cat " * 8], 2, tokenizer)
-    with pytest.raises(ValueError, match="has 1 tokens, fewer than the prompt's 2"):
+    with pytest.raises(ValueError, match="has 1 token, fewer than the prompt's 2"):
         tokenize(["cat"], 2, tokenizer)
     with pytest.raises(ValueError, match='"a cat" has 2 tokens, fewer than the 4 prompt tokens'):
         context_words("a cat", 4, tokenizer)

@@ -132,6 +132,27 @@ def test_what_a_script_calls(path, recorder):
     assert done.stdout.splitlines() == lines and done.returncode == 0
 
 
+def test_without_python_that_of_the_environment_is_called(tmp_path, recorder):
+    scripts = shutil.copytree(FOLDER, tmp_path / "scripts" / "mmlop")
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for name in ("bash", "basename", "dirname", "sh"):
+        (tools / name).symlink_to(shutil.which(name))
+    own = tmp_path / ".venv" / "bin" / "python"
+    alone = {"PATH": str(tools), "PYTHON": ""}
+    done = call(scripts / "demo.sh", **alone)
+    message = f"demo.sh: {own} is not there: run make install, or set PYTHON.\n"
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", message)
+    done = call(scripts / "demo.sh", PATH=str(tools), PYTHON="nothing")
+    assert (done.returncode, done.stderr) == (2, message.replace(str(own), "nothing"))
+    own.parent.mkdir(parents=True)
+    own.symlink_to(recorder)
+    done = call(scripts / "demo.sh", **alone)
+    assert done.returncode == 0 and done.stdout.startswith("-m benchmark.run --root demo")
+    (tools / "python").symlink_to("/bin/echo")
+    assert call(scripts / "demo.sh", **alone).stdout.startswith("-m benchmark.run --root demo")
+
+
 @pytest.mark.parametrize("name", ON_DEMO)
 def test_a_dry_run_of_each_table_and_figure(name, recorder, capsys):
     words = ["--seeds", "1", "--dry-run"]
