@@ -334,6 +334,19 @@ def test_a_lock_whose_owner_is_dead_is_taken_over(tmp_path):
 def test_a_lock_whose_owner_lives(words, ends, tmp_path):
     lock(tmp_path / "run")
     shown = ends(2, words("CoOp", "run"))
+def test_a_lock_whose_owner_nobody_waited_for_is_taken_over(tmp_path):
+    """A process that was killed keeps its number until its parent waits for it."""
+    owner = subprocess.Popen(["sleep", "60"])
+    lock(tmp_path / "run", pid=owner.pid, identity=locks.identity(owner.pid))
+    with pytest.raises(locks.InUse), locks.claim(tmp_path / "run"):
+        pass
+    owner.kill()
+    os.waitid(os.P_PID, owner.pid, os.WEXITED | os.WNOWAIT)  # it has ended, and stays
+    with locks.claim(tmp_path / "run"):
+        pass
+    owner.wait()
+
+
     assert f"is in use by the run of process {os.getpid()}: wait for it, end it, or pass" in shown
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [".lock"]
 
