@@ -177,13 +177,16 @@ def test_a_damaged_checkpoint(words, ends, resumes, tmp_path, monkeypatch):
     content = bytearray(path.read_bytes())
     content[len(content) // 3] ^= 1
     arguments = words("CoOp", "cut", "OPTIM.MAX_EPOCH", "3", resume=tmp_path / "cut")
-    for damaged in (content, content[:999], b""):
+    for damaged in (content, content[:-100], content[:999], b""):
         path.write_bytes(damaged)
         with monkeypatch.context() as patch:
             patch.setattr(cli, "build_trainer", lambda _: pytest.fail("models were loaded"))
             shown = ends(2, arguments)
         assert "cut short" in shown
-        assert "one before it, model.pth.tar-1, is whole: delete model.pth.tar-2 to resume" in shown
+        assert (
+            "one before it, model.pth.tar-1, is whole: evaluate that (--load-epoch 1, or" in shown
+        )
+        assert shown.endswith("or delete model.pth.tar-2 to resume from it.")
     path.unlink()
     resumes("OPTIM.MAX_EPOCH", "3")
 
@@ -331,9 +334,6 @@ def test_a_lock_whose_owner_is_dead_is_taken_over(tmp_path):
     assert not (folder / ".lock").exists()
 
 
-def test_a_lock_whose_owner_lives(words, ends, tmp_path):
-    lock(tmp_path / "run")
-    shown = ends(2, words("CoOp", "run"))
 def test_a_lock_whose_owner_nobody_waited_for_is_taken_over(tmp_path):
     """A process that was killed keeps its number until its parent waits for it."""
     owner = subprocess.Popen(["sleep", "60"])
@@ -347,6 +347,9 @@ def test_a_lock_whose_owner_nobody_waited_for_is_taken_over(tmp_path):
     owner.wait()
 
 
+def test_a_lock_whose_owner_lives(words, ends, tmp_path):
+    lock(tmp_path / "run")
+    shown = ends(2, words("CoOp", "run"))
     assert f"is in use by the run of process {os.getpid()}: wait for it, end it, or pass" in shown
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [".lock"]
 
