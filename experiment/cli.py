@@ -16,13 +16,13 @@ from functools import lru_cache
 from pathlib import Path
 
 from dassl.engine import TRAINER_REGISTRY, TrainerX, build_trainer
-from dassl.utils import set_random_seed, setup_logger
+from dassl.utils import load_checkpoint, set_random_seed, setup_logger
 from yacs.config import CfgNode
 
 from experiment.config import defaults, setup_cfg
 from experiment.exit_status import MACHINE, STOPPED, Stop, explain, quiet_threads
 from experiment.lock import claim
-from experiment.output_dir import check_output, how_to_resume, prepare_output
+from experiment.output_dir import check_output, how_to_resume, make_folder, prepare_output
 from experiment.run_state import latest
 from experiment.tracker import check_tracker, tracked
 from prompting import share_backbones
@@ -102,7 +102,8 @@ def build(args: argparse.Namespace, cfg: CfgNode, words: Sequence[str] = ()) -> 
     """
     check_output(cfg, args)
     check_tracker(cfg)
-    Path(cfg.OUTPUT_DIR).mkdir(parents=True, exist_ok=True)
+    check_prompts(cfg, args)
+    make_folder(Path(cfg.OUTPUT_DIR))
     setup_logger(cfg.OUTPUT_DIR)
     logger.info("Command: %s", " ".join(words))
     with share_backbones():
@@ -130,6 +131,14 @@ def build(args: argparse.Namespace, cfg: CfgNode, words: Sequence[str] = ()) -> 
 
 def check_training_images(trainer: TrainerX) -> None:
     """Refuse to train where there are test images only."""
+def check_prompts(cfg: CfgNode, args: argparse.Namespace) -> None:
+    """Refuse to evaluate prompts that are missing or broken, before data or models are loaded."""
+    method = TRAINER_REGISTRY.get(cfg.TRAINER.NAME)
+    # Upstream's and the family's trainers have folders of other names, or need none.
+    if args.eval_only and issubclass(method, PromptTrainer) and method.requires_training:
+        load_checkpoint(str(method.find_checkpoint(args.model_dir, args.load_epoch)))
+
+
     dataset = trainer.dm.dataset
     # A method or a data set of upstream's kind has no such attribute.
     if getattr(trainer, "requires_training", True) and getattr(dataset, "test_only", False):
@@ -227,7 +236,10 @@ def _run_multi_seed(calls: Sequence[Sequence[str]], stop: Stop) -> None:
 def _claimed(cfg: CfgNode) -> AbstractContextManager:
     """Lock the output folder; one to be resumed that is not there is refused, not made."""
     folder = Path(cfg.OUTPUT_DIR)
-    return claim(folder) if folder.is_dir() or not cfg.RESUME else nullcontext()
+    if cfg.RESUME and not folder.is_dir():
+        return nullcontext()
+    make_folder(folder)
+    return claim(folder)
 
 
 def _ending(error: BaseException, stop: Stop) -> tuple[int, str]:

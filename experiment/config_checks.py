@@ -195,6 +195,13 @@ def check_values(values: Mapping[str, Any]) -> None:
     ):
         raise ValueError(
             "OPTIM.SGD_NESTEROV must be False, or OPTIM.MOMENTUM above 0 and OPTIM.SGD_DAMPNING 0, "
+    tokens, rank = values["TRAINER.MMLOP.N_CTX"], values["TRAINER.MMLOP.RANK"]
+    limited = values["TRAINER.NAME"] == "MMLoP" and values["TRAINER.MMLOP.LOW_RANK"]
+    if limited and not 1 <= rank <= tokens:
+        raise ValueError(
+            f"TRAINER.MMLOP.RANK must be between 1 and TRAINER.MMLOP.N_CTX, which is {tokens}, got "
+            f"{rank}; TRAINER.MMLOP.LOW_RANK False has no such limit."
+        )
             f"got {values['OPTIM.MOMENTUM']} and {values['OPTIM.SGD_DAMPNING']}."
         )
 

@@ -269,8 +269,9 @@ def test_no_choice_is_made_on_test_images(run, tmp_path, capsys, words):
                 tmp_path / "data" / part / name / "a.png"
             )
     config = str(CONFIGS / "datasets" / "image_folder.yaml")
+    trainer = "ZeroshotCLIP" if "--eval-only" in words else "MMLoP"
     with pytest.raises(SystemExit) as end:
-        run("MMLoP", "best", *words, root=str(tmp_path / "data"), dataset_config_file=config)
+        run(trainer, "best", *words, root=str(tmp_path / "data"), dataset_config_file=config)
     printed = capsys.readouterr().err
     assert end.value.code == 2 and "needs validation images, and ImageFolder has none" in printed
     assert "set TEST.FINAL_MODEL last_step and TEST.SPLIT test." in printed
