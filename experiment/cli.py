@@ -19,7 +19,7 @@ from dassl.engine import TRAINER_REGISTRY, TrainerX, build_trainer
 from dassl.utils import load_checkpoint, set_random_seed, setup_logger
 from yacs.config import CfgNode
 
-from experiment.config import defaults, setup_cfg
+from experiment.config import defaults, file_of_another_method, setup_cfg
 from experiment.exit_status import MACHINE, STOPPED, Stop, explain, quiet_threads
 from experiment.lock import claim
 from experiment.output_dir import check_output, how_to_resume, make_folder, prepare_output
@@ -106,6 +106,8 @@ def build(args: argparse.Namespace, cfg: CfgNode, words: Sequence[str] = ()) -> 
     make_folder(Path(cfg.OUTPUT_DIR))
     setup_logger(cfg.OUTPUT_DIR)
     logger.info("Command: %s", " ".join(words))
+    if warning := file_of_another_method(args.config_file, cfg.TRAINER.NAME):
+        logger.warning(warning)
     with share_backbones():
         fit_input_size(cfg)
         cfg.freeze()
@@ -129,8 +131,6 @@ def build(args: argparse.Namespace, cfg: CfgNode, words: Sequence[str] = ()) -> 
     return trainer
 
 
-def check_training_images(trainer: TrainerX) -> None:
-    """Refuse to train where there are test images only."""
 def check_prompts(cfg: CfgNode, args: argparse.Namespace) -> None:
     """Refuse to evaluate prompts that are missing or broken, before data or models are loaded."""
     method = TRAINER_REGISTRY.get(cfg.TRAINER.NAME)
@@ -139,6 +139,8 @@ def check_prompts(cfg: CfgNode, args: argparse.Namespace) -> None:
         load_checkpoint(str(method.find_checkpoint(args.model_dir, args.load_epoch)))
 
 
+def check_training_images(trainer: TrainerX) -> None:
+    """Refuse to train where there are test images only."""
     dataset = trainer.dm.dataset
     # A method or a data set of upstream's kind has no such attribute.
     if getattr(trainer, "requires_training", True) and getattr(dataset, "test_only", False):

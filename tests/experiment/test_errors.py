@@ -79,8 +79,9 @@ def test_wrong_options(refused, case):
 
 
 def test_unknown_names(refused):
-    assert "MMLoP" in refused(trainer="MMLop")
-    assert "Caltech101" in refused("DATASET.NAME", "Caltech-101")
+    assert "did you mean MMLoP? Else choose CLIPAdapter, " in refused(trainer="MMLop")
+    assert 'Unknown method "xyz": choose CLIPAdapter, ' in refused(trainer="xyz")
+    assert "did you mean Caltech101? " in refused("DATASET.NAME", "Caltech-101")
     assert "is neither a file nor a known name" in refused(backbone="ViT-B16")
 
 
@@ -190,6 +191,7 @@ def test_whole_numbers_serve_as_weights(run, tmp_path):
 
 
 def test_an_output_folder_that_is_a_file(refused, tmp_path):
+    """Or a path below one, or one where no folder can be made."""
     (tmp_path / "file").write_text("")
     for path, reason in (
         (tmp_path / "file", "File exists"),
