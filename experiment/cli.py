@@ -16,14 +16,14 @@ from functools import lru_cache
 from pathlib import Path
 
 from dassl.engine import TRAINER_REGISTRY, TrainerX, build_trainer
-from dassl.utils import set_random_seed, setup_logger
+from dassl.utils import load_checkpoint, set_random_seed, setup_logger
 from yacs.config import CfgNode
 
 from datasets import check_folders
-from experiment.config import defaults, setup_cfg
+from experiment.config import defaults, file_of_another_method, setup_cfg
 from experiment.exit_status import MACHINE, STOPPED, Stop, explain, quiet_threads
 from experiment.lock import claim
-from experiment.output_dir import check_output, how_to_resume, prepare_output
+from experiment.output_dir import check_output, how_to_resume, make_folder, prepare_output
 from experiment.run_state import latest
 from experiment.tracker import check_tracker, tracked
 from prompting import share_backbones
@@ -103,9 +103,12 @@ def build(args: argparse.Namespace, cfg: CfgNode, words: Sequence[str] = ()) -> 
     """
     check_output(cfg, args)
     check_tracker(cfg)
-    Path(cfg.OUTPUT_DIR).mkdir(parents=True, exist_ok=True)
+    check_prompts(cfg, args)
+    make_folder(Path(cfg.OUTPUT_DIR))
     setup_logger(cfg.OUTPUT_DIR)
     logger.info("Command: %s", " ".join(words))
+    if warning := file_of_another_method(args.config_file, cfg.TRAINER.NAME):
+        logger.warning(warning)
     with share_backbones():
         check_folders(cfg)  # before a backbone is downloaded
         fit_input_size(cfg)
@@ -128,6 +131,14 @@ def build(args: argparse.Namespace, cfg: CfgNode, words: Sequence[str] = ()) -> 
     if not args.no_train:
         prepare_output(cfg, args.overwrite)
     return trainer
+
+
+def check_prompts(cfg: CfgNode, args: argparse.Namespace) -> None:
+    """Refuse to evaluate prompts that are missing or broken, before data or models are loaded."""
+    method = TRAINER_REGISTRY.get(cfg.TRAINER.NAME)
+    # Upstream's and the family's trainers have folders of other names, or need none.
+    if args.eval_only and issubclass(method, PromptTrainer) and method.requires_training:
+        load_checkpoint(str(method.find_checkpoint(args.model_dir, args.load_epoch)))
 
 
 def check_training_images(trainer: TrainerX) -> None:
@@ -229,7 +240,10 @@ def _run_multi_seed(calls: Sequence[Sequence[str]], stop: Stop) -> None:
 def _claimed(cfg: CfgNode) -> AbstractContextManager:
     """Lock the output folder; one to be resumed that is not there is refused, not made."""
     folder = Path(cfg.OUTPUT_DIR)
-    return claim(folder) if folder.is_dir() or not cfg.RESUME else nullcontext()
+    if cfg.RESUME and not folder.is_dir():
+        return nullcontext()
+    make_folder(folder)
+    return claim(folder)
 
 
 def _ending(error: BaseException, stop: Stop) -> tuple[int, str]:

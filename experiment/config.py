@@ -3,7 +3,6 @@
 import argparse
 import ast
 import contextlib
-import difflib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cache, lru_cache
 from pathlib import Path
@@ -16,10 +15,11 @@ from yacs.config import CfgNode
 
 import datasets
 import trainers
-from experiment.config_checks import check_values
+from experiment.config_checks import check_method, check_values, choices, nearest_key
 from experiment.unread_keys import check_never, check_read, of_another_method
 from prompting import open_clip_models
 from prompting.files import read_text
+from trainers import requires_training
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 DEMO_DATASET = CONFIGS / "datasets" / "shapeworld.yaml"
@@ -36,9 +36,10 @@ def setup_cfg(args: argparse.Namespace) -> CfgNode:
         ValueError, FileNotFoundError: an unknown key, a value of another type, a missing file.
     """
     cfg = _default_config()
+    check_method(cfg, args.trainer)
     dataset_file, method_file = _files(args)
     paths = [Path(path) for path in (dataset_file, method_file) if path]
-    in_files = [key for path in paths for key in _merge_file(cfg, path, args.trainer)]
+    in_files = {path: _merge_file(cfg, path, args.trainer) for path in paths}
     as_in_files = cfg.clone()
     _merge_flags(cfg, args)
     _merge_pairs(cfg, args.opts)
@@ -46,7 +47,8 @@ def setup_cfg(args: argparse.Namespace) -> CfgNode:
     _check_flags(args, cfg)
     as_in_files.TRAINER.NAME, as_in_files.DATASET.NAME = cfg.TRAINER.NAME, cfg.DATASET.NAME
     check_never(flatten(cfg), defaults())
-    check_read(flatten(as_in_files), defaults(), in_files)
+    for path, keys in in_files.items():
+        check_read(flatten(as_in_files), defaults(), keys, f"In {path}: ")
     check_read(flatten(cfg), defaults(), args.opts[::2])
     _drop_other_methods(cfg)
     _fit_images(cfg, args.opts[::2])
@@ -123,6 +125,21 @@ def _files(args: argparse.Namespace) -> tuple[str, str]:
         files = [folder / f"{name}.yaml" for name in (("demo",) if demo else names)]
         method_file = next((str(file) for file in files if file.exists()), "")
     return dataset_file, method_file
+
+
+def file_of_another_method(file: str, trainer: str) -> str:
+    """Return a warning where a method is trained with another method's YAML, else nothing.
+
+    What says so is the folder of the file, as in configs/trainers; CoOp's scripts give its files
+    to zero-shot CLIP, which reads nothing of how others train.
+    """
+    owner = Path(file).absolute().parent.name
+    if owner == trainer or owner not in TRAINER_REGISTRY.registered_names():
+        return ""
+    if not requires_training(trainer):
+        return ""
+    own = f"configs/trainers/{trainer}"
+    return f"The settings of {owner} ({file}) are used for {trainer}: its own are in {own}"
 
 
 def _merge_file(cfg: CfgNode, path: Path, trainer: str) -> list[str]:
@@ -227,18 +244,10 @@ def _check_keys(cfg: CfgNode, keys: Iterable[str], source: str, trainer: str) ->
     known = flatten(cfg)
     for key in keys:
         if key not in known:
-            near = _nearest(key, [name for name in known if not of_another_method(name, trainer)])
-            raise ValueError(f'Unknown key "{key}" in {source}; the nearest known is "{near}".')
-
-
-def _nearest(key: str, known: Iterable[str]) -> str:
-    """Return the key that is most alike, as a whole and in its last part, in capitals."""
-
-    def similarity(name: str) -> float:
-        pairs = ((name, key.upper()), (name.split(".")[-1], key.upper().split(".")[-1]))
-        return sum(difflib.SequenceMatcher(None, *pair).ratio() for pair in pairs)
-
-    return max(known, key=similarity)
+            own = [name for name in known if not of_another_method(name, trainer)]
+            near = nearest_key(key, own)
+            hint = f'; the nearest known is "{near}"' if near else ""
+            raise ValueError(f'Unknown key "{key}" in {source}{hint}.')
 
 
 def _merge(cfg: CfgNode, pairs: Iterable[tuple[str, object]], source: str) -> None:
@@ -262,7 +271,8 @@ def _check(cfg: CfgNode) -> None:
     ):
         known = registry.registered_names()
         if name not in known:
-            raise ValueError(f'Unknown {kind} "{name}": choose {", ".join(sorted(known))}.')
+            raise ValueError(f'Unknown {kind} "{name}": {choices(name, known)}.')
+    check_method(cfg, cfg.TRAINER.NAME)
     if not cfg.MODEL.BACKBONE.NAME:
         raise ValueError(
             'No backbone is named: pass --backbone, "ViT-B/16" or "demo" for example, or a '

@@ -1,4 +1,4 @@
-"""The values that the keys of a configuration may have, beyond their types.
+"""The names that a configuration may hold, and the values of its keys, beyond their types.
 
 What depends on data or weights (a depth that the backbone does not have) is checked where these are
 known.
@@ -6,18 +6,22 @@ known.
 
 import math
 from collections.abc import Callable, Iterable, Mapping
+from difflib import SequenceMatcher, get_close_matches
 from fnmatch import fnmatch
 from functools import cache
 from typing import Any, NamedTuple
 
 from dassl.data.transforms.transforms import AVAI_CHOICES, INTERPOLATION_MODES
+from dassl.engine import TRAINER_REGISTRY
 from dassl.optim import lr_scheduler, optimizer
+from yacs.config import CfgNode
 
 from datasets.splits import SUBSAMPLES
 from experiment.tracker import TRACKERS
 from prompting.architecture import ACTIVATIONS
 from prompting.losses import LOGITS_LOSSES
 from prompting.precision import WEIGHT_DTYPES
+from trainers.base import PromptTrainer
 
 
 class Rule(NamedTuple):
@@ -172,6 +176,7 @@ RULES: dict[str, Rule] = {
     "TRAINER.TIPADAPTER.AUGMENT_EPOCHS": at_least(1),
     "LOSS.T": above(0),
 }
+NEAR = 0.6  # from which share on two words are alike; Python's own
 FINITE = Rule("a finite number", math.isfinite)
 WHOLE = between(-(2**31), 2**31 - 1)
 
@@ -190,6 +195,13 @@ def check_values(values: Mapping[str, Any]) -> None:
             if not rule.holds(value):
                 shown = f'"{value}"' if isinstance(value, str) else value
                 raise ValueError(f"{key} must be {rule.text}, got {shown}.")
+    tokens, rank = values["TRAINER.MMLOP.N_CTX"], values["TRAINER.MMLOP.RANK"]
+    limited = values["TRAINER.NAME"] == "MMLoP" and values["TRAINER.MMLOP.LOW_RANK"]
+    if limited and not 1 <= rank <= tokens:
+        raise ValueError(
+            f"TRAINER.MMLOP.RANK must be between 1 and TRAINER.MMLOP.N_CTX, which is {tokens}, got "
+            f"{rank}; TRAINER.MMLOP.LOW_RANK False has no such limit."
+        )
     if values["OPTIM.SGD_NESTEROV"] and not (
         values["OPTIM.MOMENTUM"] > 0 and values["OPTIM.SGD_DAMPNING"] == 0
     ):
@@ -197,6 +209,55 @@ def check_values(values: Mapping[str, Any]) -> None:
             "OPTIM.SGD_NESTEROV must be False, or OPTIM.MOMENTUM above 0 and OPTIM.SGD_DAMPNING 0, "
             f"got {values['OPTIM.MOMENTUM']} and {values['OPTIM.SGD_DAMPNING']}."
         )
+
+
+def check_method(cfg: CfgNode, name: str) -> None:
+    """Refuse a method of ours whose section of the configuration is missing or incomplete.
+
+    A name that is not known passes.
+
+    Raises:
+        ValueError: what the method lacks.
+    """
+    known = name in TRAINER_REGISTRY.registered_names()
+    if not known or not issubclass(method := TRAINER_REGISTRY.get(name), PromptTrainer):
+        return
+    node = getattr(method, "node", "")
+    if not node:
+        lack = "sets no `node`, the name of its section of TRAINER"
+    elif not isinstance(cfg.TRAINER.get(node), CfgNode):
+        lack = f'has the node "{node}", and add_config in its file adds no TRAINER.{node}'
+    elif "PREC" not in cfg.TRAINER[node]:
+        lack = f'has no TRAINER.{node}.PREC: set node.PREC = "auto" in add_config'
+    else:
+        return
+    raise ValueError(f'{name} {lack} (see CONTRIBUTING.md, "Add a method").')
+
+
+def choices(name: str, known: Iterable[str]) -> str:
+    """Return which names there are, behind the one that an unknown name is most like."""
+    known = sorted(known)
+    near = get_close_matches(name.lower(), [each.lower() for each in known], 1)
+    meant = next((f"did you mean {each}? Else " for each in known if [each.lower()] == near), "")
+    return f"{meant}choose {', '.join(known)}"
+
+
+def nearest_key(key: str, known: Iterable[str]) -> str:
+    """Return the key that is most alike, as a whole and in its last part, in capitals.
+
+    "" where none is near: of another section, and its last part is another word.
+    """
+    section, _, last = key.upper().rpartition(".")
+
+    def alike(one: str, other: str) -> float:
+        return SequenceMatcher(None, one, other).ratio()
+
+    def similarity(name: str) -> float:
+        return alike(name, key.upper()) + alike(name.split(".")[-1], last)
+
+    best = max(known, key=similarity)
+    of_section = section and best.rpartition(".")[0] == section
+    return best if of_section or alike(best.split(".")[-1], last) >= NEAR else ""
 
 
 @cache

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 NAME = ".lock"
+DEAD = ("Z", "X")  # states of a process that ended
 
 
 class InUse(ValueError):
@@ -93,16 +94,22 @@ def read_owner(path: Path) -> dict | None:
 
 
 def identity(pid: int) -> str | None:
-    """Return what no other process of this number has or had; None where there is none."""
+    """Return what no other process of this number has or had; None where none is alive.
+
+    One that ended and that its parent did not wait for (a zombie) is dead.
+    """
     try:
-        # Field 22, counted behind the name, which may hold spaces and brackets.
-        start = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-        return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()} {start}"
+        # Fields 3 and 22, counted behind the name, which may hold spaces and brackets.
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return None if fields[0] in DEAD else f"{boot} {fields[19]}"
     except (FileNotFoundError, ProcessLookupError):
         if Path("/proc/self").exists():
             return None
-    shown = subprocess.run(["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True)
-    return shown.stdout.strip() or None
+    command = ["ps", "-o", "stat=", "-o", "lstart=", "-p", str(pid)]
+    shown = subprocess.run(command, capture_output=True, text=True).stdout
+    state, _, start = shown.strip().partition(" ")
+    return None if state.startswith(DEAD) else start.strip() or None
 
 
 def may_be_alive(owner: dict) -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 from dassl.utils import load_checkpoint
 from yacs.config import CfgNode
 
+from experiment.exit_status import ADVICE
 from experiment.run_state import (
     CONFIG,
     differences,
@@ -19,6 +20,8 @@ from experiment.run_state import (
 )
 from prompting.files import write_atomically
 from trainers.results import FILE_NAME
+
+SHOWN = 5  # names of what a folder holds, in a message
 
 
 def check_output(cfg: CfgNode, args: argparse.Namespace) -> None:
@@ -34,19 +37,43 @@ def check_output(cfg: CfgNode, args: argparse.Namespace) -> None:
     if args.eval_only and args.model_dir and _same(Path(args.model_dir), folder):
         raise ValueError(f"{folder} holds the prompts to evaluate: pass another --output-dir.")
     held = _held(folder)
+    shown = ", ".join([*held[:SHOWN], *(["..."] if len(held) > SHOWN else [])])
+    is_run = has_results(folder) if FILE_NAME in held else CONFIG in held
     if args.overwrite:
-        if held and not (has_results(folder) if FILE_NAME in held else CONFIG in held):
+        if held and not is_run:
             raise ValueError(
-                f"{folder} holds no run that --overwrite could replace ({', '.join(held)}): pass "
-                "another --output-dir."
+                f"{folder} holds no run that --overwrite could replace ({shown}): pass another "
+                "--output-dir."
             )
     # A run that was stopped before it had anything to save is in nobody's way.
+    elif set(held) - {CONFIG, "tensorboard"} and is_run:
+        raise ValueError(
+            f"Output folder {folder} holds a run already ({shown}): pass another --output-dir, "
+            f"--resume {folder} to resume an interrupted run, or --overwrite to delete it and "
+            "begin again."
+        )
     elif set(held) - {CONFIG, "tensorboard"}:
         raise ValueError(
-            f"Output folder {folder} holds a run already ({', '.join(held)}): pass another "
-            f"--output-dir, --resume {folder} to resume an interrupted run, or --overwrite to "
-            "delete it and begin again."
+            f"Output folder {folder} holds other files and no run ({shown}): pass a new or empty "
+            "--output-dir."
         )
+
+
+def make_folder(folder: Path) -> None:
+    """Make the output folder, if missing.
+
+    Raises:
+        ValueError: no folder can be there: the path is a file's, or below one, for example.
+        OSError: the machine's fault, such as a full disk.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        if error.errno in ADVICE:
+            raise
+        raise ValueError(
+            f"No folder can be made at --output-dir {folder} ({error.strerror}): pass another."
+        ) from error
 
 
 def _held(folder: Path) -> list[str]:
@@ -85,7 +112,10 @@ def _check_resume(cfg: CfgNode, args: argparse.Namespace, folder: Path) -> None:
         changed = differences(read_config(folder), cfg, exactly=True).items()
         if changed:
             text = "; ".join(f"{key} {was}, and this one {now}" for key, (was, now) in changed)
-            raise ValueError(f"The run in {folder} has {text}.")
+            raise ValueError(
+                f"The run in {folder} has {text}: pass the same, or begin a new run in "
+                "another --output-dir."
+            )
     if checkpoint:
         load_checkpoint(str(checkpoint))  # refuse a broken one before data or models are loaded
 

@@ -157,13 +157,14 @@ def of_another_method(key: str, name: str) -> bool:
     return key.startswith("TRAINER.") and not key.startswith(f"TRAINER.{node}.")
 
 
-def check_read(values: Values, defaults: Values, given: Iterable[str]) -> None:
+def check_read(values: Values, defaults: Values, given: Iterable[str], source: str = "") -> None:
     """Refuse a given key that the run does not read.
 
     Args:
         values: of all keys, where those given were decided: in the files, or in the whole run.
         defaults: of all keys.
         given: keys that the user set.
+        source: of these keys, to begin the message with.
 
     Raises:
         ValueError: the key, and who reads it.
@@ -173,8 +174,8 @@ def check_read(values: Values, defaults: Values, given: Iterable[str]) -> None:
         if of_another_method(key, name):
             readers = ", ".join(_methods_of(key.split(".")[1])) or "ProGrad"
             raise ValueError(
-                f"{key} is read by {readers}, and this run's method is {name}: drop it, or pass "
-                "another --trainer."
+                f"{source}{key} is read by {readers}, and this run's method is {name}: drop it, or "
+                "pass another --trainer."
             )
         # A table's pairs go to all its runs: how others train is nothing to zero-shot CLIP.
         if key.startswith(("OPTIM.", "INPUT.")) and not requires_training(name):
@@ -182,7 +183,7 @@ def check_read(values: Values, defaults: Values, given: Iterable[str]) -> None:
         reader = _reader(key)
         usual = values[key] == defaults.get(key) and not key.endswith(EXACT)
         if reader and not usual and not reader.holds(values):
-            raise ValueError(f"{key} is read only {reader.text}: drop it, or set that too.")
+            raise ValueError(f"{source}{key} is read only {reader.text}: drop it, or set that too.")
 
 
 def check_never(values: Values, defaults: Values) -> None:

@@ -118,26 +118,37 @@ class PromptCheckpoints:
     def _images_digest(self) -> str:
         return images_digest(self.dm.dataset.train_x, self.cfg.DATASET.ROOT)
 
+    @classmethod
+    def find_checkpoint(cls, directory: str, epoch: int | None) -> Path:
+        """Return the checkpoint to evaluate, of a training's output folder; see `load_model`.
+
+        Raises:
+            ValueError, FileNotFoundError: no folder is given, or no such checkpoint is in it.
+        """
+        if not directory:
+            raise ValueError(
+                f"{cls.__name__} needs trained prompts: pass --model-dir with the output folder of "
+                "a training run."
+            )
+        return checkpoint_path(Path(directory) / FOLDER, epoch)
+
     def load_model(self, directory: str, epoch: int | None = None) -> None:
         """Load prompts, whatever classes they were trained on.
 
         Without an epoch the best model on validation data is taken where there is one, else the
-        last.
+        last; a warning says where that is not the last of its run.
 
         Raises:
             FileNotFoundError: no checkpoint there.
             ValueError: prompts of another method, shape or backbone.
         """
-        if not directory:
-            raise ValueError(
-                f"{self.cfg.TRAINER.NAME} needs trained prompts: pass --model-dir with the output "
-                "folder of a training run."
-            )
-        path = checkpoint_path(Path(directory) / FOLDER, epoch)
+        path = self.find_checkpoint(directory, epoch)
         checkpoint = self.read_checkpoint(path)
         self.model.prompt_learner.load_state_dict(checkpoint["state_dict"])
         self.loaded = {"path": str(path), "epoch": checkpoint["epoch"]}
         logger.info("Loaded prompts from %s (epoch %s)", path, checkpoint["epoch"])
+        if epoch is None and path.name != BEST:
+            _warn_of_unfinished(checkpoint, path)
 
     def init_weights(self, path: Path) -> dict[str, Tensor]:
         """Read MODEL.INIT_WEIGHTS.
@@ -222,6 +233,14 @@ class PromptCheckpoints:
                     f"{path} was trained with TRAINER.{self.node}.{key} {was}, and this run has "
                     f"{value}: pass TRAINER.{self.node}.{key} {was}."
                 )
+
+
+def _warn_of_unfinished(checkpoint: Mapping, path: Path) -> None:
+    config = checkpoint.get("config")  # other programs' checkpoints have none
+    epochs = CfgNode.load_cfg(config).OPTIM.MAX_EPOCH if config else 0
+    if checkpoint["epoch"] < epochs:
+        done = f"{checkpoint['epoch']} of {epochs} epochs"
+        logger.warning("%s is of an unfinished run: %s are trained", path, done)
 
 
 def _shapes(shapes: Mapping[str, tuple[int, ...]]) -> str:

@@ -193,8 +193,12 @@ def test_a_checkpoint_cut_short(tmp_path, tenth):
     path = two_checkpoints(tmp_path)
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) * tenth // 10])
-    with pytest.raises(ValueError, match="cut short.*The one before it, model.pth.tar-1, is whole"):
+    with pytest.raises(ValueError, match="cut short.*The one before it, model.pth.tar-1") as error:
         load_checkpoint(path)
+    assert str(error.value).endswith(
+        "is whole: evaluate that (--load-epoch 1, or its path), or delete model.pth.tar-2 to "
+        "resume from it."
+    )
     path.unlink()  # as the message says
     assert latest_checkpoint(tmp_path).name == "model.pth.tar-1"
 

@@ -165,6 +165,22 @@ def test_models_are_registered_once_and_after_init(cfg):
         build_trainer(cfg)
 
 
+@pytest.mark.parametrize("batch_size", [8, 30])  # with 30 each batch is the last of its epoch
+def test_the_rate_that_is_shown_is_that_of_the_step(cfg, capsys, monkeypatch, batch_size):
+    """Trainers step the schedulers before the line is written."""
+    cfg.DATALOADER.TRAIN_X.BATCH_SIZE = batch_size
+    trainer, points = build_trainer(cfg), []
+    monkeypatch.setattr(trainer, "write_scalar", lambda *point: points.append(point))
+    trainer.train()
+    lines = re.findall(r"^epoch \[(\d)/6\].* lr (\S+) eta", capsys.readouterr().out, re.MULTILINE)
+    rates = [(str(epoch), f"{rate:.4e}") for epoch, rate in enumerate(trainer.rates, start=1)]
+    assert len(set(rates)) == 6 and lines == [
+        rate for rate in rates for _ in range(30 // batch_size)
+    ]
+    written = [value for tag, value, *_ in points if tag == "train/lr"]
+    assert written == [rate for rate in trainer.rates for _ in range(30 // batch_size)]
+
+
 def test_steps_may_be_driven_from_outside(cfg, tmp_path):
     """Compare with `run_epoch`: the same weights, bit for bit, and the same checkpoints."""
     whole = train(cfg)

@@ -3,10 +3,14 @@
 import pytest
 import yaml
 from dassl.config import get_cfg_default
+from dassl.engine import TRAINER_REGISTRY
 from PIL import Image
+from yacs.config import CfgNode
 
+import trainers
 from experiment import cli
 from experiment.config import defaults
+from trainers.base import PromptTrainer
 
 
 def setup(*words):
@@ -102,6 +106,51 @@ def test_a_word_of_another_type_is_refused(pair):
 def test_the_nearest_known_key_is_of_this_method_in_any_case(key, near):
     with pytest.raises(ValueError, match=f'the nearest known is "({near})'):
         cli.setup_cfg(cli.parse_args(["--trainer", "MaPLe", key, "1"]))
+
+
+@pytest.mark.parametrize("key", ["TRAINER.SHALOW.KIND", "XYZ.FOO", "FOO", "TRAINER.MMLOP.ABC.DE"])
+def test_where_nothing_is_near_nothing_is_suggested(key):
+    with pytest.raises(ValueError, match=f'^Unknown key "{key}" in the command line.$'):
+        cli.setup_cfg(cli.parse_args(["--trainer", "MaPLe", key, "1"]))
+
+
+@pytest.mark.parametrize(
+    ("node", "name", "message"),
+    [
+        ({"N_CTX": 4}, "MINE", 'Mine has no TRAINER.MINE.PREC: set node.PREC = "auto" in add_c'),
+        ({"PREC": "auto"}, "MIEN", 'has the node "MIEN", and add_config in its file adds no'),
+        ({"PREC": "auto"}, "", "Mine sets no `node`, the name of its section of TRAINER .see CON"),
+    ],
+)
+def test_a_method_that_is_not_whole_says_what_it_lacks(monkeypatch, node, name, message):
+    """As one may forget a part of what CONTRIBUTING.md asks for."""
+    method = type("Mine", (PromptTrainer,), {"node": name} if name else {})
+    monkeypatch.setitem(TRAINER_REGISTRY._obj_map, "Mine", method)
+    everything = trainers.add_config
+
+    def add_config(cfg):
+        everything(cfg)
+        cfg.TRAINER.MINE = CfgNode(node)
+
+    monkeypatch.setattr(trainers, "add_config", add_config)
+    with pytest.raises(ValueError, match=message):
+        cli.setup_cfg(cli.parse_args(["--trainer", "Mine", "TRAINER.MIEN.CTX_INIT", "a"]))
+
+
+def test_the_yaml_of_another_method(run, tmp_path):
+    """A warning where training takes its settings; its keys are refused, with the file."""
+    folder = tmp_path / "MMLoP"
+    folder.mkdir()
+    (folder / "a.yaml").write_text("OPTIM: {LR: 0.0025}\n")
+    (folder / "b.yaml").write_text("TRAINER: {MMLOP: {RANK: 1}}\n")
+    for trainer, warned in (("CoOp", 1), ("MMLoP", 0), ("ZeroshotCLIP", 0)):
+        run(trainer, f"run-{trainer}", config_file=str(folder / "a.yaml"))
+        log = (tmp_path / f"run-{trainer}" / "log.txt").read_text()
+        warning = f"The settings of MMLoP ({folder / 'a.yaml'}) are used for CoOp: its own are in"
+        assert log.count(warning) == log.count("The settings of") == warned
+    words = ["--trainer", "CoOp", "--backbone", "demo", "--config-file", str(folder / "b.yaml")]
+    with pytest.raises(ValueError, match=f"^In {folder / 'b.yaml'}: TRAINER.MMLOP.RANK is read by"):
+        cli.setup_cfg(cli.parse_args(words))
 
 
 def test_without_an_input_section_images_are_as_clip_takes_them(tmp_path):

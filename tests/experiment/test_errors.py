@@ -20,11 +20,8 @@ CASES = {
     ),
     "key without value": (("TRAINER.MMLOP.RANK",), '"TRAINER.MMLOP.RANK" has no value'),
     "value of another type": (("TRAINER.MMLOP.RANK", "one"), "In the command line: Type mismatch"),
-    "rank 0": (("TRAINER.MMLOP.RANK", "0"), "MMLOP.RANK is 0: it must be between 1 and"),
-    "rank above T": (
-        ("TRAINER.MMLOP.RANK", "5"),
-        "MMLOP.RANK is 5: it must be between 1 and",
-    ),
+    "rank 0": (("TRAINER.MMLOP.RANK", "0"), "MMLOP.N_CTX, which is 4, got 0"),
+    "rank above T": (("TRAINER.MMLOP.RANK", "5"), "MMLOP.RANK must be between 1 and TRAINER.MMLOP"),
     "depth": (
         ("TRAINER.MMLOP.PROMPT_DEPTH_TEXT", "99"),
         "TRAINER.MMLOP.PROMPT_DEPTH_TEXT is 99: the text tower of this backbone takes 0 to 9",
@@ -82,8 +79,9 @@ def test_wrong_options(refused, case):
 
 
 def test_unknown_names(refused):
-    assert "MMLoP" in refused(trainer="MMLop")
-    assert "Caltech101" in refused("DATASET.NAME", "Caltech-101")
+    assert "did you mean MMLoP? Else choose CLIPAdapter, " in refused(trainer="MMLop")
+    assert 'Unknown method "xyz": choose CLIPAdapter, ' in refused(trainer="xyz")
+    assert "did you mean Caltech101? " in refused("DATASET.NAME", "Caltech-101")
     assert "is neither a file nor a known name" in refused(backbone="ViT-B16")
 
 
@@ -132,7 +130,7 @@ def test_results_of_another_program_are_never_lost(refused, tmp_path, text):
     folder = tmp_path / "refused"
     folder.mkdir()
     (folder / "results.json").write_text(text)
-    assert "holds a run already (results.json): pass another --output-dir" in refused()
+    assert "holds other files and no run (results.json): pass a new or empty" in refused()
     assert "holds no run that --overwrite could replace" in refused("--overwrite")
     (folder / "config.yaml").write_text("")
     assert "holds no run that --overwrite could replace" in refused("--overwrite")
@@ -147,7 +145,7 @@ def test_resuming_another_run(run, refused, tmp_path):
     assert "is finished: its figures are in results.json" in refused(*options, **here)
     (tmp_path / "refused" / "results.json").unlink()
     message = refused(*options, "OPTIM.LR", "0.1", **here)
-    assert message.endswith("has OPTIM.LR 0.0025, and this one 0.1.")
+    assert "has OPTIM.LR 0.0025, and this one 0.1: pass the same, or begin a new run" in message
     assert "A run resumes in its own folder" in refused(*options, name="b", **here)
     nowhere = str(tmp_path / "nowhere")
     assert "There is no checkpoint in" in refused(output_dir=nowhere, resume=nowhere)
@@ -165,11 +163,18 @@ def test_a_schedule_of_the_older_kind(run, refused, tmp_path):
     assert "tar-2 holds an older kind of schedule: resume it with the code that began" in message
 
 
-def test_an_evaluation_can_be_put_right(run, refused, tmp_path):
+def test_an_evaluation_can_be_put_right(run, refused, tmp_path, monkeypatch):
     """A refused run leaves nothing that stands in the way of the next."""
     run("MMLoP", "trained")
-    assert "pass --model-dir" in refused("--eval-only")
-    assert "No checkpoint" in refused("--eval-only", model_dir=str(tmp_path / "nowhere"))
+    damaged = tmp_path / "damaged" / "prompt_learner" / "model.pth.tar-2"
+    damaged.parent.mkdir(parents=True)
+    damaged.write_bytes(b"PK")
+    with monkeypatch.context() as patch:
+        patch.setattr(cli, "build_trainer", lambda _: pytest.fail("models were loaded"))
+        patch.setattr(cli, "fit_input_size", lambda _: pytest.fail("the backbone was loaded"))
+        assert "MMLoP needs trained prompts: pass --model-dir" in refused("--eval-only")
+        assert "No checkpoint" in refused("--eval-only", model_dir=str(tmp_path / "nowhere"))
+        assert "cut short" in refused("--eval-only", model_dir=str(tmp_path / "damaged"))
     results = run("MMLoP", "refused", "--eval-only", model_dir=str(tmp_path / "trained"))
     checkpoint = tmp_path / "trained" / "prompt_learner" / "model.pth.tar-2"
     assert results["evaluated_checkpoint"] == {"path": str(checkpoint), "epoch": 2}
@@ -192,8 +197,44 @@ def test_whole_numbers_serve_as_weights(run, tmp_path):
 
 
 def test_an_output_folder_that_is_a_file(refused, tmp_path):
+    """Or a path below one, or one where no folder can be made."""
     (tmp_path / "file").write_text("")
-    assert "File exists" in refused(output_dir=str(tmp_path / "file"))
+    for path, reason in (
+        (tmp_path / "file", "File exists"),
+        (tmp_path / "file" / "a", "Not a directory"),
+        (Path("/proc/mine"), "No such file or directory"),
+        (tmp_path / ("a" * 300), "File name too long"),
+    ):
+        shown = refused(output_dir=str(path))
+        assert shown.endswith(
+            f"No folder can be made at --output-dir {path} ({reason}): pass another."
+        )
+
+
+def test_an_output_folder_that_holds_no_run(refused, tmp_path):
+    for number in range(9):
+        (tmp_path / f"blue_{number}.jpg").write_text("")
+    shown = refused(output_dir=str(tmp_path))
+    names = ", ".join(f"blue_{number}.jpg" for number in range(5))
+    assert f"holds other files and no run ({names}, ...): pass a new or empty" in shown
+    assert "--overwrite" not in shown and "delete" not in shown
+
+
+def test_an_unfinished_run_that_is_evaluated(run, tmp_path):
+    """A warning says so, unless this epoch was asked for or is the best on validation images."""
+    run("CoOp", "run", "TRAIN.CHECKPOINT_FREQ", "1")
+    model_dir, folder = str(tmp_path / "run"), tmp_path / "run" / "prompt_learner"
+
+    def log(name, **flags):
+        run("CoOp", name, "--eval-only", model_dir=model_dir, **flags)
+        return (tmp_path / name / "log.txt").read_text()
+
+    assert "of an unfinished" not in log("finished")
+    (folder / "model.pth.tar-2").unlink()
+    assert "tar-1 is of an unfinished run: 1 of 2 epochs are trained\n" in log("unfinished")
+    assert "of an unfinished" not in log("asked", load_epoch="1")
+    (folder / "model.pth.tar-1").rename(folder / "model-best.pth.tar")
+    assert "of an unfinished" not in log("best")
 
 
 def test_flags_behind_pairs():

@@ -132,6 +132,7 @@ REFUSED = {
     "OPTIM.GAMMA": ("None", "Type mismatch: OPTIM.GAMMA takes a value of type float, such as 0.1"),
     "MODEL.BACKBONE.ACTIVATION": ("relu", "must be empty, or one of quick_gelu, gelu, got "),
     "MODEL.BACKBONE.HEAD_WIDTHS": ("(64, 0)", "HEAD_WIDTHS must be two whole numbers above 0, got"),
+    "TRAINER.MMLOP.RANK": ("5", "must be between 1 and TRAINER.MMLOP.N_CTX, which is 4, got 5; "),
     "OPTIM.LRR": ("1", 'Unknown key "OPTIM.LRR" in the command line; the nearest known is "OPTIM.'),
 }
 

@@ -177,13 +177,16 @@ def test_a_damaged_checkpoint(words, ends, resumes, tmp_path, monkeypatch):
     content = bytearray(path.read_bytes())
     content[len(content) // 3] ^= 1
     arguments = words("CoOp", "cut", "OPTIM.MAX_EPOCH", "3", resume=tmp_path / "cut")
-    for damaged in (content, content[:999], b""):
+    for damaged in (content, content[:-100], content[:999], b""):
         path.write_bytes(damaged)
         with monkeypatch.context() as patch:
             patch.setattr(cli, "build_trainer", lambda _: pytest.fail("models were loaded"))
             shown = ends(2, arguments)
         assert "cut short" in shown
-        assert "one before it, model.pth.tar-1, is whole: delete model.pth.tar-2 to resume" in shown
+        assert (
+            "one before it, model.pth.tar-1, is whole: evaluate that (--load-epoch 1, or" in shown
+        )
+        assert shown.endswith("or delete model.pth.tar-2 to resume from it.")
     path.unlink()
     resumes("OPTIM.MAX_EPOCH", "3")
 
@@ -329,6 +332,19 @@ def test_a_lock_whose_owner_is_dead_is_taken_over(tmp_path):
     with locks.claim(folder):
         pass
     assert not (folder / ".lock").exists()
+
+
+def test_a_lock_whose_owner_nobody_waited_for_is_taken_over(tmp_path):
+    """A process that was killed keeps its number until its parent waits for it."""
+    owner = subprocess.Popen(["sleep", "60"])
+    lock(tmp_path / "run", pid=owner.pid, identity=locks.identity(owner.pid))
+    with pytest.raises(locks.InUse), locks.claim(tmp_path / "run"):
+        pass
+    owner.kill()
+    os.waitid(os.P_PID, owner.pid, os.WEXITED | os.WNOWAIT)  # it has ended, and stays
+    with locks.claim(tmp_path / "run"):
+        pass
+    owner.wait()
 
 
 def test_a_lock_whose_owner_lives(words, ends, tmp_path):

@@ -46,6 +46,7 @@ class TrainerBase:
         self.batches_done = 0  # in an epoch that is not finished
         self.epoch_rng: dict[str, Any] | None = None  # random state at the start of that epoch
         self.stop_requested = False
+        self._step_lr: float | None = None  # of the step after which `update_lr` was called
 
     def request_stop(self) -> None:
         """Request a stop: the step is finished and saved, then `KeyboardInterrupt` is raised.
@@ -197,6 +198,9 @@ class TrainerBase:
 
     def update_lr(self, names: str | list[str] | None = None) -> None:
         """Step the schedulers; trainers call this after the last batch of an epoch."""
+        first = next(iter(self._optims.values()), None)
+        if first is not None and self._step_lr is None:
+            self._step_lr = first.param_groups[0]["lr"]
         for name in self.get_model_names(names):
             if self._scheds[name] is not None:
                 self._scheds[name].step()

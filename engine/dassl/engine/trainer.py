@@ -221,6 +221,7 @@ class TrainerX(SimpleTrainer):
         for batch_idx, batch in self._numbered_batches():
             self.batch_idx = batch_idx
             self._data_time.update(time.time() - self._step_start)
+            self._step_lr = None
             yield batch
             self._step_start = time.time()
         self._end_epoch()
@@ -240,12 +241,13 @@ class TrainerX(SimpleTrainer):
         done, print_freq = self.batch_idx + 1, self.cfg.TRAIN.PRINT_FREQ
         logged = done % print_freq == 0 or self.num_batches < print_freq
         step = self.epoch * self.num_batches + self.batch_idx
+        rate = self.get_current_lr() if self._step_lr is None else self._step_lr  # of the step
         if logged:
-            self._log_batch()
+            self._log_batch(rate)
         if logged or done == self.num_batches:
             for name, meter in self._losses.meters.items():
                 self.write_scalar(f"train/{name}", meter.avg, step)
-            self.write_scalar("train/lr", self.get_current_lr(), step)
+            self.write_scalar("train/lr", rate, step)
         self._save_within_epoch(step + 1)
 
     def _end_epoch(self) -> None:
@@ -277,7 +279,7 @@ class TrainerX(SimpleTrainer):
         if self.stop_requested:
             raise KeyboardInterrupt
 
-    def _log_batch(self) -> None:
+    def _log_batch(self, rate: float) -> None:
         batch_time, data_time = self._batch_time, self._data_time
         batches_left = (self.max_epoch - self.epoch) * self.num_batches - self.batch_idx - 1
         eta = datetime.timedelta(seconds=int(batch_time.avg * batches_left))
@@ -286,7 +288,7 @@ class TrainerX(SimpleTrainer):
             f"batch [{self.batch_idx + 1}/{self.num_batches}] "
             f"time {batch_time.val:.3f} ({batch_time.avg:.3f}) "
             f"data {data_time.val:.3f} ({data_time.avg:.3f}) "
-            f"{self._losses} lr {self.get_current_lr():.4e} eta {eta}"
+            f"{self._losses} lr {rate:.4e} eta {eta}"
         )
 
     def parse_batch_train(

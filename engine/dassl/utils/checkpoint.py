@@ -9,8 +9,10 @@ Every file ends in a checksum, see `seal.py`.
 from __future__ import annotations
 
 import io
+import pickle
 import re
 import warnings
+import zipfile
 from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
@@ -29,6 +31,7 @@ StrPath = str | PathLike[str]
 
 BEST = "model-best.pth.tar"
 STEP = re.compile(r"model\.pth\.tar-(\d+)(?:-(\d+))?")  # epochs and batches done
+PICKLE = b"\x80"  # begins what torch.save wrote before it wrote archives
 KEPT = 2  # a checkpoint from within an epoch is deleted unless it is among the latest two
 
 
@@ -133,15 +136,24 @@ def latest_checkpoint(folder: StrPath) -> Path | None:
     return next(iter(_steps(index.parent)), None)
 
 
-def _one_before(path: Path) -> str:
-    """Return a sentence that names the intact checkpoint before a broken one, or nothing."""
+def _remedy(path: Path) -> str:
+    """Return what to do about a broken checkpoint; it names the intact one before it, if any."""
     steps = _steps(path.parent)
     for other in steps[steps.index(path) + 1 :] if path in steps else steps:
-        if not is_changed(other.read_bytes()):
+        data = other.read_bytes()
+        if not (is_changed(data) or _is_cut(data)):
+            epoch, batches = STEP.fullmatch(other.name).groups()
+            named = "its path" if batches else f"--load-epoch {epoch}, or its path"
             return (
-                f" The one before it, {other.name}, is whole: delete {path.name} to resume from it."
+                f"The one before it, {other.name}, is whole: evaluate that ({named}), or delete "
+                f"{path.name} to resume from it."
             )
-    return ""
+    return "Copy the file again, or retrain."
+
+
+def _is_cut(data: bytes) -> bool:
+    """Return True for what is neither a whole archive of ``torch.save`` nor a pickle."""
+    return not (data.startswith(PICKLE) or zipfile.is_zipfile(io.BytesIO(data)))
 
 
 def load_checkpoint(fpath: StrPath) -> dict[str, Any]:
@@ -164,20 +176,26 @@ def load_checkpoint(fpath: StrPath) -> dict[str, Any]:
     if is_changed(data):
         raise ValueError(
             f"{path} is cut short or was changed after it was written: its content does not match "
-            f"its checksum.{_one_before(path)}"
+            f"its checksum. {_remedy(path)}"
+        )
+    if _is_cut(data):
+        raise ValueError(
+            f"{path} is cut short, or no checkpoint: it does not end as torch.save writes one. "
+            f"{_remedy(path)}"
         )
     try:
         return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many types, depending on what is wrong
-        reason = str(error).partition("\n")[0]
+        reason = str(error).partition("\n")[0].rstrip(". ")
+        upstream = (
+            " If upstream Dassl wrote it, it holds a pickled scheduler: if you trust its source, "
+            "keep only 'state_dict', 'epoch' and 'val_result' of "
+            "torch.load(path, weights_only=False) and save those."
+        )
         raise ValueError(
             f"Cannot read {path} as a checkpoint: expected a file of tensors and plain values "
-            f"written by torch.save, got {type(error).__name__}: {reason} "
-            "If the file is cut short, copy or train it again. If it was written by upstream "
-            "Dassl, it holds a pickled scheduler: if you trust its source, keep only "
-            "'state_dict', 'epoch' and 'val_result' of "
-            "torch.load(path, weights_only=False) and save those."
-            f"{_one_before(path)}"
+            f"written by torch.save, got {type(error).__name__}: {reason}. {_remedy(path)}"
+            f"{upstream if isinstance(error, pickle.UnpicklingError) else ''}"
         ) from error
 
 
