@@ -57,12 +57,11 @@ def _push(args: argparse.Namespace) -> str:
 
 def _of_these(path: Path, run: Run) -> Mapping[str, Any]:
     """Read the results of another evaluation; refuse those of other prompts, as far as is known."""
-    try:
-        results = read_results(path)
-    except (FileNotFoundError, IsADirectoryError) as error:
+    if not path.is_file():
         raise FileNotFoundError(
             f"--results takes the results.json of evaluations, and {path} is no file."
-        ) from error
+        )
+    results = read_results(path)
     try:
         backbone, *_ = results["backbone"]["sha256"], *(results[key] for key in OF_CARD)
     except (KeyError, TypeError) as error:
