@@ -17,7 +17,7 @@ from experiment.run_state import read_results
 from prompting import PromptedCLIP
 from prompting.adapter_config import check_classes
 from trainers.base import PromptTrainer
-from trainers.checkpoint import FOLDER, checkpoint_path
+from trainers.checkpoint import FOLDER, checkpoint_path, warn_of_unfinished
 from trainers.results import FILE_NAME
 
 SHOWN = 3  # runs that an error names
@@ -73,6 +73,8 @@ def load_run(
     checkpoint = load_checkpoint(str(path))
     if not {"config", "classnames", "state_dict", "epoch"} <= set(checkpoint):
         raise ValueError(f"{path} is no checkpoint of this code base: it lacks the configuration.")
+    if epoch is None and source.is_dir():
+        warn_of_unfinished(checkpoint, path)
     own = checkpoint["classnames"]
     names = own if classnames is None else classnames
     check_classes(checkpoint["state_dict"], own, names)

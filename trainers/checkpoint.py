@@ -147,8 +147,8 @@ class PromptCheckpoints:
         self.model.prompt_learner.load_state_dict(checkpoint["state_dict"])
         self.loaded = {"path": str(path), "epoch": checkpoint["epoch"]}
         logger.info("Loaded prompts from %s (epoch %s)", path, checkpoint["epoch"])
-        if epoch is None and path.name != BEST:
-            _warn_of_unfinished(checkpoint, path)
+        if epoch is None:
+            warn_of_unfinished(checkpoint, path)
 
     def init_weights(self, path: Path) -> dict[str, Tensor]:
         """Read MODEL.INIT_WEIGHTS.
@@ -235,10 +235,11 @@ class PromptCheckpoints:
                 )
 
 
-def _warn_of_unfinished(checkpoint: Mapping, path: Path) -> None:
+def warn_of_unfinished(checkpoint: Mapping, path: Path) -> None:
+    """Log a warning where the last checkpoint of a run is not that of its last epoch."""
     config = checkpoint.get("config")  # other programs' checkpoints have none
     epochs = CfgNode.load_cfg(config).OPTIM.MAX_EPOCH if config else 0
-    if checkpoint["epoch"] < epochs:
+    if checkpoint["epoch"] < epochs and path.name != BEST:
         done = f"{checkpoint['epoch']} of {epochs} epochs"
         logger.warning("%s is of an unfinished run: %s are trained", path, done)
 

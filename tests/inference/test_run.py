@@ -168,3 +168,14 @@ def test_what_is_no_run(checkpoint, tmp_path, tiny_file):
     (tmp_path / "run" / "results.json").unlink()
     with pytest.raises(ValueError, match='holds prompts for backbone ".*", and these weights are'):
         load_run(tmp_path / "run", backbone="demo")
+
+
+def test_an_unfinished_run_is_named(checkpoint, tmp_path, capsys):
+    """Unless this epoch was asked for."""
+    checkpoint("CoOp", "OPTIM.MAX_EPOCH", "5")
+    load_run(tmp_path / "run", epoch=3)
+    assert "unfinished" not in "".join(capsys.readouterr())
+    load_run(tmp_path / "run")
+    assert "tar-3 is of an unfinished run: 3 of 5 epochs are trained" in "".join(
+        capsys.readouterr()
+    )
