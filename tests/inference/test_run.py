@@ -174,8 +174,7 @@ def test_an_unfinished_run_is_named(checkpoint, tmp_path, capsys):
     """Unless this epoch was asked for."""
     checkpoint("CoOp", "OPTIM.MAX_EPOCH", "5")
     load_run(tmp_path / "run", epoch=3)
-    assert "unfinished" not in "".join(capsys.readouterr())
+    assert "is of an unfinished run" not in capsys.readouterr().out
     load_run(tmp_path / "run")
-    assert "tar-3 is of an unfinished run: 3 of 5 epochs are trained" in "".join(
-        capsys.readouterr()
-    )
+    shown = capsys.readouterr().out
+    assert "tar-3 is of an unfinished run: 3 of 5 epochs are trained" in shown
