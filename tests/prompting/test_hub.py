@@ -103,18 +103,18 @@ def test_precision_is_the_training_s_on_a_gpu_and_fp32_on_a_cpu(tiny_file, tmp_p
     assert load_prompts(folder, backbone=tiny_file)[0].precision == "fp32"
     load, asked = prompting.hub.load_backbone, []
 
-    def on_a_gpu(name, precision, device, **said):
+    def on_a_gpu(name, precision, device, **given):
         asked.append((precision, device))
-        return load(name, precision, "cpu", **said)
+        return load(name, precision, "cpu", **given)
 
     monkeypatch.setattr(prompting.hub, "load_backbone", on_a_gpu)
     load_prompts(folder, backbone=tiny_file, device="cuda")
     assert asked == [("amp", "cuda")]
 
 
-@pytest.mark.parametrize("said", [{"activation": "gelu"}, {"head_widths": (32, 96)}])
-def test_what_a_file_cannot_say_is_in_the_folder(tiny_file, tmp_path, said):
-    backbone = prompting.load_backbone(tiny_file, **said)
+@pytest.mark.parametrize("given", [{"activation": "gelu"}, {"head_widths": (32, 96)}])
+def test_what_a_file_cannot_say_is_in_the_folder(tiny_file, tmp_path, given):
+    backbone = prompting.load_backbone(tiny_file, **given)
     model = low_rank(backbone)
     folder = save_prompts(model, tmp_path / "prompts")
     found, _ = load_prompts(folder, backbone=tiny_file)

@@ -62,7 +62,7 @@ def test_train_on_base_then_evaluate_on_new(run, tmp_path, trainer):
 @pytest.mark.parametrize("precision", ["amp", "bf16"])
 @pytest.mark.parametrize("trainer", [t for t in ALL if t not in NO_PARAMETERS])
 def test_other_precisions_train(run, tmp_path, trainer, precision):
-    """What is learned stays fp32, and so does the optimiser's state."""
+    """What is trained stays fp32, and so does the optimiser's state."""
     few = ("OPTIM.MAX_EPOCH", "1", "DATASET.NUM_SHOTS", "1", *ALL[trainer])
     run(trainer, "run", *few, f"TRAINER.{TRAINER_REGISTRY.get(trainer).node}.PREC", precision)
     path = tmp_path / "run" / "prompt_learner" / "model.pth.tar-1"
@@ -191,7 +191,7 @@ def test_class_specific_contexts_are_for_their_classes(run, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("trainer", PER_CLASS)
-def test_what_is_learned_for_each_class_is_for_these(run, tmp_path, capsys, trainer):
+def test_what_is_trained_for_each_class_is_for_these(run, tmp_path, capsys, trainer):
     """Base and new have equally many classes: the shapes alone would fit."""
     base = run(trainer, "base", "DATASET.SUBSAMPLE_CLASSES", "base", *PER_CLASS[trainer])
     load = {"model_dir": str(tmp_path / "base")}
@@ -363,6 +363,6 @@ def test_the_family_s_own_files_merge(run, tmp_path, trainer):
     for key, value in FILES[trainer][node].items():
         expected = str(value) if isinstance(value, bool) else value
         assert found[key] == expected or key == "PREC"
-    learned = {"KgCoOp": 4 * 128, "TCP": 16 * 128 + 32 * 8 + 8 + 8 * 2048 + 2048}
-    if trainer in learned:
-        assert results["trainable_parameters"] == learned[trainer]
+    parameters = {"KgCoOp": 4 * 128, "TCP": 16 * 128 + 32 * 8 + 8 + 8 * 2048 + 2048}
+    if trainer in parameters:
+        assert results["trainable_parameters"] == parameters[trainer]

@@ -121,8 +121,8 @@ def test_training_changes_the_prompts_and_nothing_else(tmp_path, tiny_file, tiny
     trainer.train()
     after = trainer.model.state_dict()
     for key in before:
-        learned = key.startswith("prompt_learner.")
-        assert torch.equal(before[key], after[key]) != learned, key
+        trained = key.startswith("prompt_learner.")
+        assert torch.equal(before[key], after[key]) != trained, key
     assert torch.equal(frozen_text, trainer.model.frozen_text)
     for name, parameter in trainer.model.named_parameters():
         assert parameter.requires_grad == name.startswith("prompt_learner."), name
