@@ -204,7 +204,7 @@ def pad(end: Tensor, source: Tensor, causal: bool) -> Packing:
     """Lay out prompts side by side, each of the full length, for towers that see the pads.
 
     Where tokens see those behind them, nothing that classes share in front stays the same, so the
-    prefix is empty and each prompt is a suffix of its own, as long as the grid is wide:
+    prefix is empty and each prompt is a suffix of its own, of the full length L:
 
         a   cat EOS pad pad | a   dog house EOS pad | ...       P + N = 0 + C L tokens
         `--- suffix 1 ----'   `----- suffix 2 ----'
